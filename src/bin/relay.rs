@@ -1,0 +1,2 @@
+//! The private side's program.
+fn main() {}
