@@ -1,1 +1,10 @@
-//! Placeholder.
+//! The private side: a daemon that keeps outbound links and serves the calls that come down them.
+//!
+//! It opens no listening network socket. What it may reach is in its configuration and nowhere else;
+//! what it remembers is in its state directory.
+
+pub mod config;
+pub mod credentials;
+pub mod policy;
+pub mod serve;
+pub mod upstream;
