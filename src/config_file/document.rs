@@ -1,0 +1,360 @@
+//! The sources laid over one another: a tree in which each value knows where it came from.
+//!
+//! The `config` crate parses TOML and the environment; laying over is done here, because the crate
+//! replaces arrays, where drop-ins must be able to add an upstream.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use config::{ConfigError, Environment, FileFormat, Source as _, ValueKind};
+
+use super::{Mistake, Mistakes, Section, Sources};
+
+/// The largest file that is read, in bytes. A thousand upstreams with ten rules each need a tenth of it.
+const MAX_FILE_LENGTH: u64 = 1 << 20;
+/// Separates the levels of a key in the name of an environment variable.
+const ENVIRONMENT_SEPARATOR: &str = "__";
+
+/// A table: its keys and their values.
+pub(super) type Table = BTreeMap<String, Node>;
+
+/// A value and where it came from.
+pub(super) struct Node {
+    /// The source that gave the value; of a merged table, the first one that named it.
+    pub(super) origin: Origin,
+    /// The value.
+    pub(super) value: Value,
+}
+
+/// A value of a configuration. Not `Debug`, since any text may be a secret.
+pub(super) enum Value {
+    Boolean(bool),
+    Integer(i64),
+    /// A number with a fraction, which no key of ours takes.
+    Fraction,
+    Text(String),
+    Array(Vec<Node>),
+    Table(Table),
+}
+
+/// Where a value came from.
+#[derive(Clone)]
+pub(super) enum Origin {
+    File(Arc<Path>),
+    Environment(Arc<str>),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
+        }
+    }
+}
+
+impl Value {
+    /// What kind of value it is, for a message.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Boolean(_) => "a truth value",
+            Self::Integer(_) => "a number",
+            Self::Fraction => "a number with a fraction",
+            Self::Text(_) => "a text",
+            Self::Array(_) => "a list",
+            Self::Table(_) => "a table",
+        }
+    }
+
+    fn of(value: config::Value, origin: &Origin) -> Self {
+        let number = |number: Option<i64>| number.map_or(Self::Fraction, Self::Integer);
+        match value.kind {
+            ValueKind::Nil => Self::Text(String::new()),
+            ValueKind::Boolean(truth) => Self::Boolean(truth),
+            ValueKind::I64(integer) => Self::Integer(integer),
+            ValueKind::I128(integer) => number(integer.try_into().ok()),
+            ValueKind::U64(integer) => number(integer.try_into().ok()),
+            ValueKind::U128(integer) => number(integer.try_into().ok()),
+            ValueKind::Float(_) => Self::Fraction,
+            ValueKind::String(text) => Self::Text(text),
+            ValueKind::Table(table) => Self::Table(
+                table
+                    .into_iter()
+                    .map(|(key, value)| (key, Node::of(value, origin)))
+                    .collect(),
+            ),
+            ValueKind::Array(array) => Self::Array(
+                array
+                    .into_iter()
+                    .map(|value| Node::of(value, origin))
+                    .collect(),
+            ),
+        }
+    }
+}
+
+impl Node {
+    fn of(value: config::Value, origin: &Origin) -> Self {
+        Self {
+            origin: origin.clone(),
+            value: Value::of(value, origin),
+        }
+    }
+
+    fn is_array_of_tables(&self) -> bool {
+        match &self.value {
+            Value::Array(array) => array
+                .iter()
+                .all(|node| matches!(node.value, Value::Table(_))),
+            Value::Boolean(_)
+            | Value::Integer(_)
+            | Value::Fraction
+            | Value::Text(_)
+            | Value::Table(_) => false,
+        }
+    }
+}
+
+/// The whole configuration before anyone has asked for anything, and the mistakes found so far.
+pub(super) struct Document {
+    table: Table,
+    main: Origin,
+    mistakes: RefCell<Vec<Mistake>>,
+}
+
+impl Document {
+    /// Reads all sources. What cannot be read becomes a mistake.
+    pub(super) fn load(
+        sources: &Sources<'_>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Self {
+        let mut document = Self {
+            table: Table::new(),
+            main: Origin::File(sources.file.into()),
+            mistakes: RefCell::default(),
+        };
+        document.lay_over_file(sources.file, sources.file_may_be_absent);
+        if let Some(directory) = sources.drop_ins {
+            for path in document.drop_ins(directory) {
+                document.lay_over_file(&path, false);
+            }
+        }
+        document.lay_over_environment(sources.environment_prefix, environment);
+        document
+    }
+
+    /// The top of the tree.
+    pub(super) fn root(&self) -> Section<'_> {
+        Section::new(self, String::new(), &self.main, Some(&self.table))
+    }
+
+    /// Whether a source could not be read or sources contradict each other.
+    pub(super) fn is_unreadable(&self) -> bool {
+        !self.mistakes.borrow().is_empty()
+    }
+
+    /// Writes a mistake down.
+    pub(super) fn note(&self, mistake: Mistake) {
+        self.mistakes.borrow_mut().push(mistake);
+    }
+
+    /// All the mistakes, once nobody asks for values any more.
+    pub(super) fn into_mistakes(self) -> Mistakes {
+        Mistakes::new(self.mistakes.into_inner())
+    }
+
+    /// The drop-in files of a directory, sorted by name.
+    fn drop_ins(&self, directory: &Path) -> Vec<PathBuf> {
+        let listing = fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let entries = match listing {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) => {
+                self.note_file(
+                    directory,
+                    format!("cannot be listed: {error}"),
+                    "let the program's user read the directory",
+                );
+                return Vec::new();
+            }
+        };
+        let mut paths: Vec<_> = entries
+            .into_iter()
+            .map(|entry| entry.path())
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "toml")
+            })
+            .collect();
+        paths.sort();
+        paths
+    }
+
+    fn lay_over_file(&mut self, path: &Path, may_be_absent: bool) {
+        let text = match read_bounded(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if !may_be_absent {
+                    let remedy = "create the file, or name the right one with --config";
+                    self.note_file(path, "does not exist".to_owned(), remedy);
+                }
+                return;
+            }
+            Err(error) => {
+                let remedy = "make it a text file that the program's user may read";
+                return self.note_file(path, format!("cannot be read: {error}"), remedy);
+            }
+        };
+        let origin = Origin::File(path.into());
+        match config::File::from_str(&text, FileFormat::Toml).collect() {
+            Ok(table) => {
+                for (key, value) in table {
+                    let node = Node::of(value, &origin);
+                    lay_over(&mut self.table, &key, key.clone(), node, &self.mistakes);
+                }
+            }
+            Err(error) => self.note_file(path, syntax_problem(&error), "correct the TOML syntax"),
+        }
+    }
+
+    fn lay_over_environment(
+        &mut self,
+        prefix: &str,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) {
+        let begin = format!("{prefix}{ENVIRONMENT_SEPARATOR}");
+        let mut ours = config::Map::new();
+        for (name, value) in environment {
+            let Some(name) = name.to_str().filter(|name| name.starts_with(&begin)) else {
+                continue;
+            };
+            match value.into_string() {
+                Ok(value) => {
+                    ours.insert(name.to_owned(), value);
+                }
+                Err(_) => self.note(Mistake {
+                    origin: format!("environment variable {name}"),
+                    key: String::new(),
+                    problem: "is not UTF-8".to_owned(),
+                    remedy: "write it in UTF-8".to_owned(),
+                }),
+            }
+        }
+        let source = Environment::with_prefix(prefix)
+            .prefix_separator(ENVIRONMENT_SEPARATOR)
+            .separator(ENVIRONMENT_SEPARATOR)
+            .source(Some(ours));
+        // With the variables handed over as text there is nothing left that could fail.
+        let sorted: BTreeMap<_, _> = source.collect().unwrap_or_default().into_iter().collect();
+        for (key, value) in sorted {
+            let name = key.replace('.', ENVIRONMENT_SEPARATOR).to_uppercase();
+            let origin = Origin::Environment(format!("{begin}{name}").into());
+            let mut levels: Vec<&str> = key.split('.').collect();
+            let top = levels.remove(0);
+            let node = levels
+                .into_iter()
+                .rev()
+                .fold(Node::of(value, &origin), |inner, level| {
+                    let table = Table::from([(level.to_owned(), inner)]);
+                    Node {
+                        origin: origin.clone(),
+                        value: Value::Table(table),
+                    }
+                });
+            lay_over(&mut self.table, top, top.to_owned(), node, &self.mistakes);
+        }
+    }
+
+    fn note_file(&self, path: &Path, problem: String, remedy: &str) {
+        self.note(Mistake {
+            origin: path.display().to_string(),
+            key: String::new(),
+            problem,
+            remedy: remedy.to_owned(),
+        });
+    }
+}
+
+/// Puts `over` under `key`: tables merge, arrays of tables append, all else overrides.
+fn lay_over(
+    table: &mut Table,
+    key: &str,
+    path: String,
+    over: Node,
+    mistakes: &RefCell<Vec<Mistake>>,
+) {
+    let Some(under) = table.get_mut(key) else {
+        table.insert(key.to_owned(), over);
+        return;
+    };
+    let both_append = under.is_array_of_tables() && over.is_array_of_tables();
+    match (&mut under.value, over.value) {
+        (Value::Table(under), Value::Table(over)) => {
+            for (key, node) in over {
+                let path = format!("{path}.{key}");
+                lay_over(under, &key, path, node, mistakes);
+            }
+        }
+        (Value::Array(under), Value::Array(over)) if both_append => under.extend(over),
+        (Value::Table(_), other) => mistakes.borrow_mut().push(Mistake {
+            origin: over.origin.to_string(),
+            key: path,
+            problem: format!("is {} here and a table in {}", other.kind(), under.origin),
+            remedy: "give it one form in both".to_owned(),
+        }),
+        (other, Value::Table(_)) => mistakes.borrow_mut().push(Mistake {
+            origin: over.origin.to_string(),
+            key: path,
+            problem: format!("is a table here and {} in {}", other.kind(), under.origin),
+            remedy: "give it one form in both".to_owned(),
+        }),
+        (_, value) => {
+            *under = Node {
+                origin: over.origin,
+                value,
+            }
+        }
+    }
+}
+
+/// A text file of at most [`MAX_FILE_LENGTH`].
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let file = File::open(path)?;
+    let mut text = String::new();
+    let length = file.take(MAX_FILE_LENGTH + 1).read_to_string(&mut text)?;
+    if length as u64 > MAX_FILE_LENGTH {
+        let problem = format!("it is larger than {MAX_FILE_LENGTH} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
+    }
+    Ok(text)
+}
+
+/// The place and the reason of a syntax error, without the line itself, which may hold a secret.
+fn syntax_problem(error: &ConfigError) -> String {
+    let text = error.to_string();
+    let mut lines = text.lines();
+    let place = lines
+        .next()
+        .and_then(|line| line.split_once(" at "))
+        .map(|(_, place)| place);
+    let is_picture = |line: &str| {
+        let line = line.trim_start();
+        line.starts_with('|')
+            || line
+                .split_once(" | ")
+                .is_some_and(|(n, _)| n.parse::<u32>().is_ok())
+    };
+    let reason = lines
+        .filter(|line| !is_picture(line))
+        .collect::<Vec<_>>()
+        .join(", ");
+    match place {
+        Some(place) => format!("{place}: {reason}"),
+        None => "is not TOML".to_owned(),
+    }
+}
