@@ -1,1 +1,6 @@
-//! Placeholder.
+//! The public side: connections, invitations and tokens, the agents' links, and callers' calls.
+
+pub mod clock;
+pub mod record;
+pub mod store;
+pub mod tokens;

@@ -1,0 +1,293 @@
+//! What the relay must not forget: connections, invitations and tokens, in one SQLite file.
+//!
+//! # Format
+//!
+//! `relay.db` in the state directory, mode 0600, with SQLite's `-wal` and `-shm` files beside it.
+//! The tables are in `store/migrations/*.sql`; `user_version` is the number of the newest step.
+//! `relay.lock` beside it is held while a relay runs, so that two never share a database.
+//!
+//! # Invariants
+//!
+//! 1. Nothing secret is in the file: of a token its SHA-256, of an invitation the public half of its
+//!    one-time key. Whoever reads a backup can neither call nor redeem.
+//! 2. At most one invitation of a connection is open or redeemed (a unique index says so), and
+//!    redeeming is one transaction: of several agents that redeem at once, one wins.
+//! 3. A change is on the disk (`synchronous = FULL`) before it is answered.
+//! 4. A connection removed here stays as a tombstone, so that a late agent hears "removed" and not
+//!    "unknown". The newest [`TOMBSTONES_KEPT`] are kept.
+//! 5. Only this module and its children write SQL.
+//!
+//! # Repair
+//!
+//! Stop the relay, then `sqlite3 relay.db 'PRAGMA integrity_check'`. A backup is a copy taken with
+//! `sqlite3 relay.db ".backup FILE"`, also while the relay runs. An older program refuses a newer file.
+//!
+//! One thread owns the database; the rest of the program sends it closures and awaits the reply, so
+//! that nothing else ever waits for the disk. Never called on the path of a call.
+
+mod connections;
+mod invitations;
+mod migrations;
+mod tokens;
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::connections::Insertion;
+pub use self::invitations::{Redeemer, Redemption, Reissue, Revocation};
+
+/// Removed connections that are remembered; the oldest go first. About 300 bytes each.
+pub const TOMBSTONES_KEPT: usize = 10_000;
+/// Jobs that may wait for the thread. Each is one request of an admin or an agent; more than this
+/// waiting means a disk that stands still, and then callers wait in turn.
+const QUEUE: usize = 64;
+/// How long SQLite waits for another process, such as a backup, to let go.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The database, from any task. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    jobs: mpsc::Sender<Job>,
+}
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// Why the database could not be opened, read or written. Always the relay's own trouble, never the
+/// asker's.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file could not be made or opened.
+    #[error("could not open the database {}", path.display())]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another relay holds the lock.
+    #[error("another relay is running on {}; stop it first, or give this one its own state_dir", path.display())]
+    InUse {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// A later program has migrated the database.
+    #[error(
+        "the database has version {found} and this program knows versions up to {known}; \
+         run the newer relay again, or restore the backup made before the upgrade"
+    )]
+    Newer {
+        /// The file's version.
+        found: u32,
+        /// The newest version that this program knows.
+        known: u32,
+    },
+    /// SQLite refused.
+    #[error("the database could not {doing}")]
+    Sqlite {
+        /// What was being done.
+        doing: &'static str,
+        /// Why not.
+        source: rusqlite::Error,
+    },
+    /// The thread has ended: the relay is stopping, or a job brought it down.
+    #[error("the database has been closed")]
+    Closed,
+}
+
+impl Store {
+    /// Opens `relay.db` in the state directory, makes it when there is none, and migrates it.
+    /// Blocks: call it before serving.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] and [`StoreError::Newer`] carry their remedy; the rest is the disk's.
+    pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
+        let lock = lock(&state_dir.join("relay.lock"))?;
+        let path = state_dir.join("relay.db");
+        private_file(&path).map_err(|source| StoreError::Open {
+            path: path.clone(),
+            source,
+        })?;
+        let mut database =
+            Connection::open(&path).map_err(|source| StoreError::sqlite("be opened", source))?;
+        prepare(&mut database)?;
+        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        thread::Builder::new()
+            .name("store".into())
+            .spawn(move || {
+                while let Some(job) = queue.blocking_recv() {
+                    job(&mut database);
+                }
+                drop(database);
+                drop(lock);
+            })
+            .map_err(|source| StoreError::Open { path, source })?;
+        Ok(Self { jobs })
+    }
+
+    /// Whether the thread still answers.
+    pub async fn is_healthy(&self) -> bool {
+        self.run("answer", |_| Ok(())).await.is_ok()
+    }
+
+    /// Runs one job in one transaction, which is on the disk when this returns `Ok`. Dropping the
+    /// future does not undo a job that has been queued.
+    async fn run<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |database| {
+            let result = database
+                .transaction_with_behavior(TransactionBehavior::Immediate)
+                .and_then(|transaction| {
+                    let value = work(&transaction)?;
+                    transaction.commit()?;
+                    Ok(value)
+                });
+            // The asker may have gone; the job is done all the same.
+            let _ = reply.send(result.map_err(|source| StoreError::sqlite(doing, source)));
+        });
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+impl StoreError {
+    const fn sqlite(doing: &'static str, source: rusqlite::Error) -> Self {
+        Self::Sqlite { doing, source }
+    }
+}
+
+fn lock(path: &Path) -> Result<Flock<std::fs::File>, StoreError> {
+    let file = private_file(path).map_err(|source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    })?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| StoreError::InUse {
+        path: path.to_owned(),
+    })
+}
+
+/// Makes the file 0600 before SQLite sees it; the files that SQLite puts beside it take its mode.
+fn private_file(path: &Path) -> io::Result<std::fs::File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(path)
+}
+
+fn prepare(database: &mut Connection) -> Result<(), StoreError> {
+    let failed = |source| StoreError::sqlite("be prepared", source);
+    database.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    database
+        .pragma_update(None, "journal_mode", "WAL")
+        .map_err(failed)?;
+    database
+        .pragma_update(None, "synchronous", "FULL")
+        .map_err(failed)?;
+    // What is deleted is overwritten: descriptions and names of removed connections do not linger.
+    database
+        .pragma_update(None, "secure_delete", true)
+        .map_err(failed)?;
+    migrations::migrate(database)?;
+    // Off while migrating, as SQLite advises for steps that rebuild a table.
+    database
+        .pragma_update(None, "foreign_keys", true)
+        .map_err(failed)
+}
+
+/// SQLite's integers are signed; times beyond them do not occur, and are clamped.
+fn stored(seconds: u64) -> i64 {
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+/// The reverse of [`stored`]; a negative time was not written by this program and counts as 1970.
+fn loaded(seconds: i64) -> u64 {
+    u64::try_from(seconds).unwrap_or(0)
+}
+
+/// A text column that must parse; what does not was edited by hand, and the row is refused.
+fn parsed<T>(row: &rusqlite::Row<'_>, column: &'static str) -> rusqlite::Result<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_files_are_for_the_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        assert!(store.is_healthy().await);
+        let mut seen = 0;
+        for entry in std::fs::read_dir(directory.path()).unwrap() {
+            let mode = entry.unwrap().metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            seen += 1;
+        }
+        assert!(seen >= 2);
+    }
+
+    #[tokio::test]
+    async fn a_second_relay_on_the_same_directory_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let _first = Store::open(directory.path()).unwrap();
+        let second = Store::open(directory.path());
+        assert!(matches!(second, Err(StoreError::InUse { .. })));
+    }
+
+    #[test]
+    fn a_database_of_a_newer_program_names_the_remedy() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("relay.db");
+        let database = Connection::open(&path).unwrap();
+        database.pragma_update(None, "user_version", 99).unwrap();
+        drop(database);
+        let error = Store::open(directory.path()).unwrap_err();
+        assert!(error.to_string().contains("run the newer relay again"));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_fails_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let failed = store
+            .run("fail", |transaction| {
+                transaction.execute(
+                    "INSERT INTO token (id, hash, label, scope, created_at)
+                     VALUES ('x', randomblob(32), 'x', 'all', 1)",
+                    [],
+                )?;
+                Err::<(), _>(rusqlite::Error::QueryReturnedNoRows)
+            })
+            .await;
+        assert!(matches!(
+            failed,
+            Err(StoreError::Sqlite { doing: "fail", .. })
+        ));
+        assert!(store.tokens().await.unwrap().is_empty());
+    }
+}
