@@ -1,1 +1,127 @@
-//! Placeholder.
+//! How long to wait before dialling again: full jitter, growing to a ceiling, without an end.
+//!
+//! The only module that sees the `backoff` crate. It decides *when*, never *whether*: refusals that
+//! cannot succeed are told apart by type where they arise.
+
+use std::time::Duration;
+
+use backoff::backoff::Backoff as _;
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+
+/// The mean of the first delay. A cut link is back well within 300 ms on a quick network, and the
+/// delays of many agents that lost the same relay spread from the second attempt on.
+const FIRST_MEAN: Duration = Duration::from_millis(100);
+/// The mean of the longest delay: ten thousand agents knock at a dead relay 333 times a second, and an
+/// agent notices within a minute that it is back.
+const LONGEST_MEAN: Duration = Duration::from_secs(30);
+/// How much the mean grows with each failure.
+const GROWTH: f64 = 2.0;
+/// The longest wait that a relay may ask for. Longer ones are mistakes: nobody would wait for them.
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// How long a link must have held before [`Redial::succeeded`] is called for it, so that a link that
+/// comes up and dies at once does not make its agent dial without pause.
+pub const STEADY: Duration = Duration::from_secs(10);
+
+/// The delays between attempts to reach one relay.
+#[derive(Debug)]
+pub struct Redial(ExponentialBackoff);
+
+impl Redial {
+    /// Begins with the shortest delays.
+    #[must_use]
+    pub fn new() -> Self {
+        let delays = ExponentialBackoffBuilder::new()
+            .with_initial_interval(FIRST_MEAN)
+            .with_max_interval(LONGEST_MEAN)
+            .with_multiplier(GROWTH)
+            // The whole interval: from nothing to twice the mean.
+            .with_randomization_factor(1.0)
+            .with_max_elapsed_time(None)
+            .build();
+        Self(delays)
+    }
+
+    /// The delay before the next attempt, after one failed. The next one will be longer on average.
+    ///
+    /// The relay's `Retry-After` is waited for in full, up to [`LONGEST_RETRY_AFTER`], and the jitter
+    /// is added, since a relay says the same to all its agents.
+    pub fn next_delay(&mut self, retry_after: Option<Duration>) -> Duration {
+        // `None` would mean that time is up, which it never is without a maximum.
+        let jitter = self.0.next_backoff().unwrap_or(LONGEST_MEAN);
+        retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER) + jitter
+    }
+
+    /// Begins again with the shortest delays, after a link that held for [`STEADY`].
+    pub fn succeeded(&mut self) {
+        self.0.reset();
+    }
+}
+
+impl Default for Redial {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Enough draws that the mean and the extremes of a uniform distribution show.
+    const DRAWS: u32 = 2_000;
+
+    /// The means of the delays after 1, 2, 3… failures, in seconds.
+    fn means(failures: usize) -> Vec<f64> {
+        let mut sums = vec![0.0; failures];
+        for _ in 0..DRAWS {
+            let mut redial = Redial::new();
+            for sum in &mut sums {
+                *sum += redial.next_delay(None).as_secs_f64();
+            }
+        }
+        sums.iter().map(|sum| sum / f64::from(DRAWS)).collect()
+    }
+
+    #[test]
+    fn delays_double_on_average_up_to_the_ceiling() {
+        let means = means(12);
+        for (failures, mean) in means.iter().enumerate() {
+            let expected = (0.1 * 2_f64.powi(i32::try_from(failures).unwrap())).min(30.0);
+            assert!((mean / expected - 1.0).abs() < 0.1, "{failures}: {mean}");
+        }
+    }
+
+    #[test]
+    fn jitter_is_full_and_dialling_never_ends() {
+        let mut redial = Redial::new();
+        let delays: Vec<_> = (0..DRAWS)
+            .map(|_| redial.next_delay(None))
+            .skip(20)
+            .collect();
+        assert!(delays.iter().any(|delay| *delay < LONGEST_MEAN / 10));
+        assert!(delays.iter().any(|delay| *delay > LONGEST_MEAN * 19 / 10));
+        assert!(delays.iter().all(|delay| *delay <= LONGEST_MEAN * 2));
+    }
+
+    #[test]
+    fn the_relay_has_the_last_word_within_reason() {
+        let minute = Duration::from_secs(60);
+        let first = Redial::new().next_delay(Some(minute));
+        assert!(
+            first >= minute && first <= minute + FIRST_MEAN * 2,
+            "{first:?}"
+        );
+        let absurd = Redial::new().next_delay(Some(Duration::MAX));
+        assert!(absurd <= LONGEST_RETRY_AFTER + FIRST_MEAN * 2, "{absurd:?}");
+    }
+
+    #[test]
+    fn a_success_makes_delays_short_again() {
+        let mut redial = Redial::new();
+        for _ in 0..20 {
+            redial.next_delay(None);
+        }
+        redial.succeeded();
+        assert!(redial.next_delay(None) <= FIRST_MEAN * 2);
+    }
+}
