@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod record;
+pub mod registry;
 pub mod store;
 pub mod tokens;

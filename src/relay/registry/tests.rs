@@ -1,0 +1,111 @@
+//! Looking up, linking, and what removal leaves.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::*;
+use crate::identity::PublicKey;
+use crate::relay::record::tests::{accepted, pending};
+use crate::relay::record::{Removed, Side};
+
+const LIMITS: Limits = Limits {
+    calls_in_flight: 2,
+    redial_grace: Duration::from_secs(3_600),
+};
+
+fn live() -> Live {
+    Live {
+        since: 1_000,
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+        software: "agent/test".into(),
+    }
+}
+
+fn registry_with(record: ConnectionRecord) -> (Arc<Registry>, Arc<Connection>) {
+    let id = record.id;
+    let registry = Arc::new(Registry::new(vec![record], LIMITS));
+    let connection = registry.find_by_id(id).unwrap();
+    (registry, connection)
+}
+
+fn accepted_connection() -> (Arc<Registry>, Arc<Connection>) {
+    registry_with(accepted("a", PublicKey::from_bytes([1; 32])))
+}
+
+#[test]
+fn a_second_link_is_refused_until_the_first_has_ended() {
+    let (registry, connection) = accepted_connection();
+    let first = registry.reserve_link(&connection).unwrap();
+    let second = registry.reserve_link(&connection).unwrap_err();
+    assert_eq!(second, LinkRefusal::AlreadyLinked);
+    first.establish(live()).unwrap();
+    let second = registry.reserve_link(&connection).unwrap_err();
+    assert_eq!(second, LinkRefusal::AlreadyLinked);
+    drop(first);
+    registry.reserve_link(&connection).unwrap();
+}
+
+#[test]
+fn the_links_status_follows_the_slot() {
+    let (registry, connection) = accepted_connection();
+    assert!(matches!(connection.link_status(), LinkStatus::Offline));
+    assert_eq!(connection.last_seen_at(5_000), None);
+    let slot = registry.reserve_link(&connection).unwrap();
+    slot.establish(live()).unwrap();
+    assert!(matches!(connection.link_status(), LinkStatus::Online(_)));
+    assert_eq!(connection.last_seen_at(5_000), Some(5_000));
+    drop(slot);
+    assert!(matches!(connection.link_status(), LinkStatus::Reconnecting));
+    assert!(connection.live().is_none());
+    let stored = connection.take_last_seen(6_000);
+    assert_eq!(stored.unwrap().1, connection.last_seen_at(6_000).unwrap());
+    assert_eq!(connection.take_last_seen(7_000), None);
+}
+
+#[test]
+fn an_agent_is_admitted_to_an_accepted_connection_only() {
+    let (registry, connection) = registry_with(pending("a"));
+    let id = connection.id();
+    assert_eq!(registry.admit(id).unwrap_err(), LinkRefusal::Pending);
+    let stranger = ConnectionId::generate().unwrap();
+    assert_eq!(registry.admit(stranger).unwrap_err(), LinkRefusal::Unknown);
+    let record = ConnectionRecord {
+        id,
+        ..accepted("a", PublicKey::from_bytes([1; 32]))
+    };
+    registry.put(record);
+    assert!(registry.admit(id).is_ok());
+}
+
+#[test]
+fn a_removed_connection_is_told_apart_from_an_unknown_one() {
+    let (registry, connection) = accepted_connection();
+    let record = connection.record();
+    let removed = |by| ConnectionRecord {
+        removed: Some(Removed { at: 3_000, by }),
+        ..ConnectionRecord::clone(&record)
+    };
+    let slot = registry.reserve_link(&connection).unwrap();
+
+    registry.put(removed(Side::Private));
+    assert!(registry.find("a").is_some());
+    let expected = LinkRefusal::Removed { at: 3_000 };
+    assert_eq!(registry.admit(record.id).unwrap_err(), expected);
+
+    registry.put(removed(Side::Public));
+    assert!(registry.find("a").is_none());
+    assert!(registry.find_by_id(record.id).is_none());
+    assert_eq!(registry.admit(record.id).unwrap_err(), expected);
+    // A link that was being set up meanwhile does not come up.
+    assert_eq!(slot.establish(live()), Err(expected));
+}
+
+#[test]
+fn calls_beyond_the_limit_find_no_place_until_one_ends() {
+    let (_registry, connection) = accepted_connection();
+    let first = connection.begin_call().unwrap();
+    let _second = connection.begin_call().unwrap();
+    assert_eq!(connection.calls_in_flight(), 2);
+    assert!(connection.begin_call().is_none());
+    drop(first);
+    assert!(connection.begin_call().is_some());
+}
