@@ -126,6 +126,8 @@ macro_rules! text_form {
     };
 }
 
+pub(crate) use text_form;
+
 /// Names a connection for machines; people use its name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
