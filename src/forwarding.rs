@@ -1,1 +1,297 @@
-//! Placeholder.
+//! What happens to headers when a call is passed on: hop-by-hop headers end, `Via` grows, loops show.
+//!
+//! Pure: `http` types in and out, the same rules in both programs. Never looks at bodies, and never
+//! changes an end-to-end header that is not named here.
+
+use http::header::{CONNECTION, HeaderName, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::{HeaderMap, HeaderValue, Version};
+
+/// The most header fields that one message may have. That of hyper's HTTP/1 parser, which keeps them
+/// on the stack up to this number.
+pub const MAX_HEADER_FIELDS: usize = 100;
+/// The most bytes that the head of one message may have, names and values together. Four times
+/// nginx's single buffer: tickets and single sign-on cookies of large companies reach 16 KiB.
+pub const MAX_HEAD_BYTES: usize = 32 * 1024;
+
+/// On a call: the relay's number of it.
+pub const RELAY_REQUEST_ID: HeaderName = HeaderName::from_static("relay-request-id");
+/// On a call: the label of the token that the caller showed.
+pub const RELAY_CALLER: HeaderName = HeaderName::from_static("relay-caller");
+/// On an answer over a lane: the agent made it, not the upstream.
+pub const RELAY_ERROR: HeaderName = HeaderName::from_static("relay-error");
+/// From a caller: its token. Never passed on.
+pub const RELAY_AUTHORIZATION: HeaderName = HeaderName::from_static("relay-authorization");
+
+/// Headers that begin so belong to relay and agent, and cross neither in from a caller nor out from an upstream.
+const RESERVED_PREFIX: &str = "relay-";
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
+const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+/// What a caller says about itself and its way here. The caller is not a trusted proxy, and an
+/// upstream that believed it could take relayed traffic for local.
+const CLAIMED_ORIGIN: [HeaderName; 8] = [
+    FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-real-ip"),
+];
+
+/// Removes what was meant for one hop only (RFC 9110, section 7.6.1): `Connection` and all that it
+/// names, and the headers that are hop-by-hop without being named. `TE: trailers` stays, and so does
+/// `Trailer`, so that trailers can pass.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let accepts_trailers = headers.contains_key(TE) && has_token(headers, &TE, "trailers");
+    if headers.contains_key(CONNECTION) {
+        for name in connection_options(headers) {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    headers.remove(TE);
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(UPGRADE);
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    headers.remove(PROXY_AUTHENTICATE);
+    headers.remove(PROXY_AUTHORIZATION);
+    headers.remove(HTTP2_SETTINGS);
+    if accepts_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Removes every `relay-*` header.
+pub fn strip_reserved(headers: &mut HeaderMap) {
+    let is_reserved = |name: &&HeaderName| name.as_str().starts_with(RESERVED_PREFIX);
+    let reserved: Vec<HeaderName> = headers.keys().filter(is_reserved).cloned().collect();
+    for name in reserved {
+        headers.remove(name);
+    }
+}
+
+/// Replaces what the caller claims about its origin by what the relay saw (RFC 7239).
+pub fn set_forwarded(headers: &mut HeaderMap, seen: &HeaderValue) {
+    for name in &CLAIMED_ORIGIN {
+        headers.remove(name);
+    }
+    headers.insert(FORWARDED, seen.clone());
+}
+
+/// The value of `Forwarded` for calls that come from this address (RFC 7239, section 4).
+///
+/// Leaves `host` out on purpose: some frameworks believe it more than `Host`, and an upstream is to
+/// see no authority but its own.
+#[must_use]
+pub fn forwarded_value(peer: std::net::IpAddr, scheme: &str) -> HeaderValue {
+    let text = match peer {
+        std::net::IpAddr::V4(address) => format!("for={address};proto={scheme}"),
+        std::net::IpAddr::V6(address) => format!("for=\"[{address}]\";proto={scheme}"),
+    };
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("for=unknown"))
+}
+
+/// Whether a header that is a comma-separated list holds this token, in any case.
+#[must_use]
+pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .any(|item| item.trim().eq_ignore_ascii_case(token))
+}
+
+/// Whether these headers of an HTTP/1.1 request ask for a WebSocket (RFC 6455, section 4.1).
+#[must_use]
+pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE)
+        && has_token(headers, &UPGRADE, "websocket")
+        && has_token(headers, &CONNECTION, "upgrade")
+}
+
+fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .filter_map(|option| option.trim().parse().ok())
+        .collect()
+}
+
+/// One program's entry in `Via` (RFC 9110, section 7.6.3), by which it also knows its own messages again.
+#[derive(Debug, Clone)]
+pub struct Via {
+    pseudonym: Box<str>,
+    http_10: HeaderValue,
+    http_11: HeaderValue,
+    http_2: HeaderValue,
+}
+
+impl Via {
+    /// Entries under a pseudonym, which should be unlike that of any other proxy on the way.
+    /// Characters that may not stand in one become `-`.
+    #[must_use]
+    pub fn new(pseudonym: &str) -> Self {
+        let is_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let pseudonym: String = pseudonym
+            .chars()
+            .map(|c| if is_token(c) { c } else { '-' })
+            .collect();
+        let entry = |version: &str| {
+            HeaderValue::from_str(&format!("{version} {pseudonym}"))
+                .unwrap_or(HeaderValue::from_static("1.1 relay-agent"))
+        };
+        Self {
+            http_10: entry("1.0"),
+            http_11: entry("1.1"),
+            http_2: entry("2"),
+            pseudonym: pseudonym.into(),
+        }
+    }
+
+    /// Notes that a message came in over `received` and is passed on here.
+    pub fn append(&self, headers: &mut HeaderMap, received: Version) {
+        let entry = match received {
+            Version::HTTP_2 => &self.http_2,
+            Version::HTTP_10 => &self.http_10,
+            _ => &self.http_11,
+        };
+        headers.append(VIA, entry.clone());
+    }
+
+    /// Whether a message has passed here before.
+    #[must_use]
+    pub fn is_loop(&self, headers: &HeaderMap) -> bool {
+        headers
+            .get_all(VIA)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|list| list.split(','))
+            .filter_map(|entry| entry.split_ascii_whitespace().nth(1))
+            .any(|received_by| received_by == &*self.pseudonym)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_for_one_hop_ends_here_and_the_rest_passes() {
+        let mut headers = headers(&[
+            ("connection", "keep-alive, X-Private"),
+            ("connection", "x-other"),
+            ("x-private", "1"),
+            ("x-other", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic Zm9v"),
+            ("proxy-authenticate", "Basic"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABk"),
+            ("te", "gzip"),
+            ("trailer", "Checksum"),
+            ("cookie", "a=b"),
+            ("x-public", "1"),
+        ]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(names(&headers), ["cookie", "trailer", "x-public"]);
+    }
+
+    #[test]
+    fn the_wish_for_trailers_passes_even_when_connection_names_te() {
+        let mut headers = headers(&[("te", "deflate;q=0.5, Trailers"), ("connection", "TE")]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers.get(TE).unwrap(), "trailers");
+        assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn a_connection_header_that_is_not_a_list_of_names_is_removed_all_the_same() {
+        let mut headers = headers(&[("connection", "a b, ,\u{9}close"), ("x", "1")]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(names(&headers), ["x"]);
+    }
+
+    #[test]
+    fn reserved_headers_do_not_pass() {
+        let mut headers = headers(&[
+            ("relay-caller", "admin"),
+            ("Relay-Error", "1"),
+            ("relay-anything", "1"),
+            ("relayed", "1"),
+        ]);
+        strip_reserved(&mut headers);
+        assert_eq!(names(&headers), ["relayed"]);
+    }
+
+    #[test]
+    fn a_caller_cannot_claim_another_origin() {
+        let mut headers = headers(&[
+            ("forwarded", "for=127.0.0.1"),
+            ("x-forwarded-for", "127.0.0.1"),
+            ("x-real-ip", "127.0.0.1"),
+        ]);
+        let seen = forwarded_value("203.0.113.7".parse().unwrap(), "https");
+        set_forwarded(&mut headers, &seen);
+        assert_eq!(names(&headers), ["forwarded"]);
+        assert_eq!(
+            headers.get(FORWARDED).unwrap(),
+            "for=203.0.113.7;proto=https"
+        );
+    }
+
+    #[test]
+    fn an_ipv6_address_is_quoted_as_rfc_7239_asks() {
+        let value = forwarded_value("2001:db8::1".parse().unwrap(), "http");
+        assert_eq!(value, "for=\"[2001:db8::1]\";proto=http");
+    }
+
+    #[test]
+    fn via_grows_and_shows_a_loop() {
+        let via = Via::new("relay 1a2b");
+        let mut headers = headers(&[("via", "1.1 elsewhere, 2 relay-1a2bc")]);
+        assert!(!via.is_loop(&headers));
+        via.append(&mut headers, Version::HTTP_2);
+        let entries: Vec<_> = headers.get_all(VIA).iter().collect();
+        assert_eq!(entries, ["1.1 elsewhere, 2 relay-1a2bc", "2 relay-1a2b"]);
+        assert!(via.is_loop(&headers));
+    }
+
+    #[test]
+    fn a_websocket_is_asked_for_by_both_headers() {
+        let asks = |pairs: &[(&str, &str)]| asks_for_websocket(&headers(pairs));
+        assert!(asks(&[
+            ("upgrade", "WebSocket"),
+            ("connection", "keep-alive, Upgrade")
+        ]));
+        assert!(!asks(&[("upgrade", "websocket")]));
+        assert!(!asks(&[("upgrade", "h2c"), ("connection", "upgrade")]));
+    }
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| (name.parse().unwrap(), value.parse().unwrap());
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs.iter().map(pair) {
+            let name: HeaderName = name;
+            let value: HeaderValue = value;
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+}

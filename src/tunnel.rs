@@ -1,1 +1,219 @@
-//! Placeholder.
+//! Copies bytes both ways between two upgraded streams: the WebSocket of a caller and that of an upstream.
+//!
+//! Knows nothing of WebSocket frames and never changes a byte. Each direction ends on its own
+//! (half-close); a tunnel in which nothing moves for too long ends as a whole.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::time::Instant;
+
+/// Bytes under way in each direction of one tunnel. WebSocket messages are small, and a thousand
+/// tunnels should cost tens of megabytes, not hundreds.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// How a tunnel ended, and what it carried.
+#[derive(Debug)]
+pub struct Tunnelled {
+    /// Bytes from the first stream to the second.
+    pub forth: u64,
+    /// Bytes from the second stream to the first.
+    pub back: u64,
+    /// Why it ended.
+    pub end: TunnelEnd,
+}
+
+/// Why a tunnel ended.
+#[derive(Debug)]
+pub enum TunnelEnd {
+    /// Both directions were closed in an orderly way.
+    Closed,
+    /// Nothing moved for as long as was allowed.
+    Idle,
+    /// One of the streams broke.
+    Broken(io::Error),
+}
+
+/// Copies between both streams until both directions have ended, one breaks, or nothing has moved for `idle`.
+pub async fn copy_both<A, B>(first: A, second: B, idle: Duration) -> Tunnelled
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let forth = Meter::new();
+    let back = Meter::new();
+    let mut first = Metered::new(first, &forth);
+    let mut second = Metered::new(second, &back);
+    let copying =
+        copy_bidirectional_with_sizes(&mut first, &mut second, BUFFER_BYTES, BUFFER_BYTES);
+    // Both branches end the tunnel, so that what the other had under way is of no interest.
+    let end = tokio::select! {
+        copied = copying => match copied {
+            Ok(_) => TunnelEnd::Closed,
+            Err(error) => TunnelEnd::Broken(error),
+        },
+        () = still_for(idle, &forth, &back) => TunnelEnd::Idle,
+    };
+    Tunnelled {
+        forth: forth.bytes(),
+        back: back.bytes(),
+        end,
+    }
+}
+
+/// Ends when neither meter has moved for `idle`.
+async fn still_for(idle: Duration, forth: &Meter, back: &Meter) {
+    loop {
+        let deadline = forth.last_moved().max(back.last_moved()) + idle;
+        if Instant::now() >= deadline {
+            return;
+        }
+        tokio::time::sleep_until(deadline).await;
+    }
+}
+
+/// Counts the bytes that one stream yields, and remembers when it last did.
+struct Meter {
+    bytes: AtomicU64,
+    last_moved: Mutex<Instant>,
+}
+
+impl Meter {
+    fn new() -> Self {
+        Self {
+            bytes: AtomicU64::new(0),
+            last_moved: Mutex::new(Instant::now()),
+        }
+    }
+
+    fn add(&self, count: usize) {
+        self.bytes.fetch_add(count as u64, Ordering::Relaxed);
+        if let Ok(mut last_moved) = self.last_moved.lock() {
+            *last_moved = Instant::now();
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn last_moved(&self) -> Instant {
+        self.last_moved
+            .lock()
+            .map_or_else(|poisoned| *poisoned.into_inner(), |moved| *moved)
+    }
+}
+
+/// A stream whose reads are metered.
+struct Metered<'a, S> {
+    stream: S,
+    meter: &'a Meter,
+}
+
+impl<'a, S> Metered<'a, S> {
+    const fn new(stream: S, meter: &'a Meter) -> Self {
+        Self { stream, meter }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<'_, S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let count = buffer.filled().len() - before;
+        if count > 0 {
+            self.meter.add(count);
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<'_, S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_pass_both_ways_and_are_counted() {
+        let (mut caller, mut upstream, tunnel) = tunnel(Duration::from_secs(60));
+        caller.write_all(b"hello").await.unwrap();
+        assert_eq!(read(&mut upstream, 5).await, b"hello");
+        upstream.write_all(b"hi").await.unwrap();
+        assert_eq!(read(&mut caller, 2).await, b"hi");
+        drop((caller, upstream));
+        let tunnelled = tunnel.await.unwrap();
+        assert_eq!((tunnelled.forth, tunnelled.back), (5, 2));
+    }
+
+    #[tokio::test]
+    async fn one_direction_may_end_before_the_other() {
+        let (mut caller, mut upstream, tunnel) = tunnel(Duration::from_secs(60));
+        caller.write_all(b"last words").await.unwrap();
+        caller.shutdown().await.unwrap();
+        let mut heard = Vec::new();
+        upstream.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"last words");
+        upstream.write_all(b"answer").await.unwrap();
+        assert_eq!(read(&mut caller, 6).await, b"answer");
+        upstream.shutdown().await.unwrap();
+        assert!(matches!(tunnel.await.unwrap().end, TunnelEnd::Closed));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_in_which_nothing_moves_ends_and_one_in_which_something_does_stays() {
+        let (mut caller, mut upstream, tunnel) = tunnel(Duration::from_secs(60));
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_secs(50)).await;
+            caller.write_all(b"x").await.unwrap();
+            assert_eq!(read(&mut upstream, 1).await, b"x");
+        }
+        assert!(!tunnel.is_finished());
+        assert!(matches!(tunnel.await.unwrap().end, TunnelEnd::Idle));
+    }
+
+    fn tunnel(
+        idle: Duration,
+    ) -> (
+        DuplexStream,
+        DuplexStream,
+        tokio::task::JoinHandle<Tunnelled>,
+    ) {
+        let (caller, near) = duplex(64);
+        let (far, upstream) = duplex(64);
+        (caller, upstream, tokio::spawn(copy_both(near, far, idle)))
+    }
+
+    async fn read(stream: &mut DuplexStream, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        stream.read_exact(&mut bytes).await.unwrap();
+        bytes
+    }
+}

@@ -1,1 +1,256 @@
-//! Placeholder.
+//! What callers may reach: default deny, and a permit for what a rule allows.
+//!
+//! Pure: a configuration in, a decision out; no clock, no files, no network. A [`Permitted`] can be
+//! made nowhere else, and whatever handles credentials or upstreams takes nothing else, so a secret
+//! cannot reach what no rule allows: that would not compile.
+//!
+//! ```compile_fail
+//! // The fields are private: outside of this module there is no other way than `decide`.
+//! let permit = relay_agent::agent::policy::Permitted { rule: 0 };
+//! ```
+//!
+//! What was matched is what is sent, byte for byte. A path that two programs could read differently
+//! (see [`Ambiguity`]) is refused before any rule is looked at.
+
+mod explain;
+mod path;
+mod rule;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::Method;
+use http::uri::PathAndQuery;
+
+pub use explain::{Explanation, RuleVerdict, explain};
+pub use path::Ambiguity;
+pub use rule::{Mismatch, Rule, RuleError};
+
+use crate::name::Name;
+
+/// Everything that may be asked: for each upstream, its rules.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    upstreams: BTreeMap<Arc<str>, Vec<Rule>>,
+}
+
+/// Proof that a rule allows this method and path of this upstream. Made by [`decide`] alone.
+#[derive(Debug)]
+pub struct Permitted {
+    upstream: Arc<str>,
+    method: Method,
+    path_and_query: PathAndQuery,
+    rule: usize,
+}
+
+/// Why a call is not permitted. The text goes to the caller, so it names no rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The configuration has no upstream of this name.
+    #[error("no upstream of this name is configured")]
+    UnknownUpstream,
+    /// The path could be read in more than one way.
+    #[error(transparent)]
+    Ambiguous(Ambiguity),
+    /// None of the upstream's rules allows this method on this path.
+    #[error("no rule of the private side allows this method on this path")]
+    NoRule,
+}
+
+impl Policy {
+    /// A policy of these upstreams with their rules. Of two upstreams with the same name the later
+    /// stands; the configuration refuses such a pair before.
+    pub fn new(upstreams: impl IntoIterator<Item = (Name, Vec<Rule>)>) -> Self {
+        let upstreams = upstreams
+            .into_iter()
+            .map(|(name, rules)| (Arc::from(name.as_str()), rules))
+            .collect();
+        Self { upstreams }
+    }
+}
+
+/// Decides whether `method` on `path_and_query` of `upstream` is permitted.
+///
+/// # Errors
+/// [`Denied`] with the reason when it is not.
+pub fn decide(
+    policy: &Policy,
+    upstream: &str,
+    method: &Method,
+    path_and_query: &PathAndQuery,
+) -> Result<Permitted, Denied> {
+    let (upstream, rules) = policy
+        .upstreams
+        .get_key_value(upstream)
+        .ok_or(Denied::UnknownUpstream)?;
+    path::check(path_and_query).map_err(Denied::Ambiguous)?;
+    let rule = rules
+        .iter()
+        .position(|rule| rule.check(method, path_and_query.path()).is_ok())
+        .ok_or(Denied::NoRule)?;
+    Ok(Permitted {
+        upstream: Arc::clone(upstream),
+        method: method.clone(),
+        path_and_query: path_and_query.clone(),
+        rule,
+    })
+}
+
+impl Permitted {
+    /// The upstream's name.
+    #[must_use]
+    pub fn upstream(&self) -> &str {
+        &self.upstream
+    }
+
+    /// The method.
+    #[must_use]
+    pub const fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Path and query, as they were matched and as they are sent.
+    #[must_use]
+    pub const fn path_and_query(&self) -> &PathAndQuery {
+        &self.path_and_query
+    }
+
+    /// Which of the upstream's rules allowed it, counted from zero.
+    #[must_use]
+    pub const fn rule(&self) -> usize {
+        self.rule
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_reachable_without_an_upstream_and_nothing_of_it_without_a_rule() {
+        let verdict = |policy: &Policy| denial(policy, "jira", "GET", "/");
+        assert_eq!(verdict(&Policy::default()), Some(Denied::UnknownUpstream));
+        let bare = policy(&[("jira", &[])]);
+        assert_eq!(verdict(&bare), Some(Denied::NoRule));
+    }
+
+    #[test]
+    fn a_rule_allows_its_methods_on_its_paths_and_nothing_beside() {
+        let policy = policy(&[("jira", &[("GET", "/issue/{key}"), ("PUT", "/issue/{key}")])]);
+        let denied = |method, path| denial(&policy, "jira", method, path);
+        assert_eq!(denied("GET", "/issue/A-1"), None);
+        assert_eq!(denied("GET", "/issue/A-1?fields=x/../y"), None);
+        assert_eq!(denied("POST", "/issue/A-1"), Some(Denied::NoRule));
+        assert_eq!(denied("get", "/issue/A-1"), Some(Denied::NoRule));
+        assert_eq!(denied("HEAD", "/issue/A-1"), Some(Denied::NoRule));
+        assert_eq!(denied("GET", "/issue/A-1/comment"), Some(Denied::NoRule));
+        assert_eq!(denied("GET", "/issue/"), Some(Denied::NoRule));
+        assert_eq!(
+            denial(&policy, "Jira", "GET", "/issue/A-1"),
+            Some(Denied::UnknownUpstream)
+        );
+    }
+
+    #[test]
+    fn a_permit_carries_what_was_matched_byte_for_byte() {
+        let policy = policy(&[("jira", &[("POST", "/x"), ("GET", "/{*rest}")])]);
+        let asked: PathAndQuery = "/%C3%BC/a+b?q=%2F..%2F&&x".parse().unwrap();
+        let permitted = decide(&policy, "jira", &Method::GET, &asked).unwrap();
+        assert_eq!(permitted.path_and_query(), &asked);
+        assert_eq!(permitted.method(), Method::GET);
+        assert_eq!((permitted.upstream(), permitted.rule()), ("jira", 1));
+    }
+
+    #[test]
+    fn an_ambiguous_path_is_refused_whatever_the_rules() {
+        let policy = policy(&[("jira", &[("GET", "/{*rest}")])]);
+        assert_eq!(
+            denial(&policy, "jira", "GET", "/a/%2e%2e/b"),
+            Some(Denied::Ambiguous(Ambiguity::DotSegment))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_question_has_the_same_answer(path in paths(), template in templates()) {
+            let policy = policy(&[("jira", &[("GET", &template)])]);
+            prop_assert_eq!(
+                denial(&policy, "jira", "GET", &path),
+                denial(&policy, "jira", "GET", &path)
+            );
+        }
+
+        #[test]
+        fn another_upstream_changes_nothing_for_this_one(
+            path in paths(),
+            mine in templates(),
+            theirs in templates(),
+        ) {
+            let alone = policy(&[("jira", &[("GET", &mine)])]);
+            let beside = policy(&[("git", &[("GET", &theirs)]), ("jira", &[("GET", &mine)])]);
+            prop_assert_eq!(
+                denial(&alone, "jira", "GET", &path),
+                denial(&beside, "jira", "GET", &path)
+            );
+        }
+
+        #[test]
+        fn another_rule_never_takes_a_permit_away(
+            path in paths(),
+            mine in templates(),
+            more in templates(),
+        ) {
+            let fewer = policy(&[("jira", &[("GET", &mine)])]);
+            let both = policy(&[("jira", &[("POST", &more), ("GET", &more), ("GET", &mine)])]);
+            if denial(&fewer, "jira", "GET", &path).is_none() {
+                prop_assert_eq!(denial(&both, "jira", "GET", &path), None);
+            }
+        }
+
+        #[test]
+        fn explain_agrees_with_decide(path in paths(), template in templates()) {
+            let policy = policy(&[("jira", &[("GET", &template)])]);
+            let asked: PathAndQuery = path.parse().unwrap();
+            let explained = explain(&policy, "jira", &Method::GET, &asked);
+            let allows = matches!(explained, Explanation::Allowed { .. });
+            prop_assert_eq!(allows, denial(&policy, "jira", "GET", &path).is_none());
+        }
+    }
+
+    fn paths() -> impl Strategy<Value = String> {
+        proptest::collection::vec(
+            proptest::sample::select(vec![
+                "/", "a", "b", ".", "%2e", "%2F", "%41", ";", "%25", "2e",
+            ]),
+            0..8,
+        )
+        .prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
+    fn templates() -> impl Strategy<Value = String> {
+        proptest::sample::select(vec![
+            "/",
+            "/a",
+            "/{x}",
+            "/a/{x}",
+            "/a/b",
+            "/{*rest}",
+            "/a/{*rest}",
+        ])
+        .prop_map(str::to_owned)
+    }
+
+    fn policy(upstreams: &[(&str, &[(&str, &str)])]) -> Policy {
+        Policy::new(upstreams.iter().map(|(name, rules)| {
+            let rule = |(method, path): &(&str, &str)| Rule::parse(&[*method], path).unwrap();
+            (name.parse().unwrap(), rules.iter().map(rule).collect())
+        }))
+    }
+
+    fn denial(policy: &Policy, upstream: &str, method: &str, path: &str) -> Option<Denied> {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        decide(policy, upstream, &method, &path.parse().unwrap()).err()
+    }
+}

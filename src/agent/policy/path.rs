@@ -1,0 +1,249 @@
+//! Which paths are plain: read the same by every program, whether it decodes first, later or twice.
+//!
+//! Nothing is repaired here. A path is either plain, and then passes as it is, or it is refused with
+//! the reason; a normalised copy would be one more reading.
+
+use http::uri::PathAndQuery;
+
+/// How often an upstream could decode a path over what it should: once too many happens in chains of
+/// servers, twice is a theory. What is still encoded after that is refused.
+const MAX_DECODINGS: usize = 3;
+
+/// Why a path could be read in more than one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Ambiguity {
+    /// Not a path from the root: an absolute address, or `*`.
+    #[error("the path does not begin with '/'")]
+    NotFromRoot,
+    /// `.` or `..` as a segment, in any encoding; also with blanks or more dots, which some systems drop.
+    #[error("the path has a dot segment ('.' or '..', in some encoding)")]
+    DotSegment,
+    /// `//`: some servers merge the slashes.
+    #[error("the path has an empty segment ('//')")]
+    EmptySegment,
+    /// `%2f`: some servers take it for a separator.
+    #[error("the path has an encoded slash (%2f)")]
+    EncodedSlash,
+    /// `\` or `%5c`: some servers take it for a separator.
+    #[error("the path has a backslash")]
+    Backslash,
+    /// `;` or `%3b`: some servers cut a segment there.
+    #[error("the path has a semicolon")]
+    Semicolon,
+    /// A control character, NUL among them, plain or encoded.
+    #[error("the path has a control character")]
+    ControlCharacter,
+    /// `%` that is not followed by two hexadecimal digits.
+    #[error("the path has a '%' that is not followed by two hexadecimal digits")]
+    InvalidEscape,
+    /// `%25…` that would become one of the above when decoded again.
+    #[error("the path is encoded twice")]
+    EncodedTwice,
+    /// Escapes that do not make UTF-8, or characters that should be escaped and are not.
+    #[error("the path is not UTF-8 in percent escapes")]
+    NotUtf8,
+}
+
+/// Checks that a path is plain. The query is not looked at: no rule matches it, and it cannot reach
+/// into the path.
+pub(super) fn check(path_and_query: &PathAndQuery) -> Result<(), Ambiguity> {
+    let path = path_and_query.path().as_bytes();
+    if path.first() != Some(&b'/') {
+        return Err(Ambiguity::NotFromRoot);
+    }
+    if !path.is_ascii() {
+        return Err(Ambiguity::NotUtf8);
+    }
+    check_characters(path)?;
+    check_segments(path)?;
+    if path.contains(&b'%') {
+        check_escapes(path)?;
+    }
+    Ok(())
+}
+
+fn check_characters(bytes: &[u8]) -> Result<(), Ambiguity> {
+    bytes.iter().try_for_each(|byte| match byte {
+        b'\\' => Err(Ambiguity::Backslash),
+        b';' => Err(Ambiguity::Semicolon),
+        0..=0x1f | 0x7f => Err(Ambiguity::ControlCharacter),
+        _ => Ok(()),
+    })
+}
+
+fn check_segments(path: &[u8]) -> Result<(), Ambiguity> {
+    if path.windows(2).any(|pair| pair == b"//") {
+        return Err(Ambiguity::EmptySegment);
+    }
+    let is_dots = |segment: &[u8]| {
+        segment.contains(&b'.') && segment.iter().all(|byte| matches!(byte, b'.' | b' '))
+    };
+    if path.split(|byte| *byte == b'/').any(is_dots) {
+        return Err(Ambiguity::DotSegment);
+    }
+    Ok(())
+}
+
+fn check_escapes(path: &[u8]) -> Result<(), Ambiguity> {
+    let decoded = decode(path).ok_or(Ambiguity::InvalidEscape)?;
+    check_decoded(path, &decoded)?;
+    if std::str::from_utf8(&decoded).is_err() {
+        return Err(Ambiguity::NotUtf8);
+    }
+    let mut previous = decoded;
+    for _ in 1..MAX_DECODINGS {
+        // What cannot be decoded once more is a plain percent sign, as in "100%25".
+        let Some(again) = decode(&previous) else {
+            return Ok(());
+        };
+        if again == previous {
+            return Ok(());
+        }
+        check_decoded(&previous, &again).map_err(|_| Ambiguity::EncodedTwice)?;
+        previous = again;
+    }
+    Err(Ambiguity::EncodedTwice)
+}
+
+fn check_decoded(encoded: &[u8], decoded: &[u8]) -> Result<(), Ambiguity> {
+    let slashes = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'/').count();
+    check_characters(decoded)?;
+    if slashes(decoded) != slashes(encoded) {
+        return Err(Ambiguity::EncodedSlash);
+    }
+    check_segments(decoded)
+}
+
+/// The bytes that percent escapes stand for; nothing if one of them is invalid.
+fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut rest = bytes.iter();
+    while let Some(byte) = rest.next() {
+        decoded.push(match byte {
+            b'%' => hex_digit(*rest.next()?)? << 4 | hex_digit(*rest.next()?)?,
+            plain => *plain,
+        });
+    }
+    Some(decoded)
+}
+
+const fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn plain_paths_pass() {
+        for path in [
+            "/",
+            "/a",
+            "/a/",
+            "/rest/api/2/issue/A-1",
+            "/~user/-_.!$&'()*+,=:@/x",
+            "/a.b/..c/d../.e",
+            "/%41%20%C3%BC",
+            "/100%25",
+            "/100%25/zz",
+            "/%3F%23",
+            "/%2541",
+            "/a?../..//;\\",
+        ] {
+            assert_eq!(verdict(path), Ok(()), "{path}");
+        }
+    }
+
+    #[test]
+    fn each_ambiguity_is_named() {
+        use Ambiguity::*;
+        for (path, expected) in [
+            ("*", NotFromRoot),
+            ("/.", DotSegment),
+            ("/..", DotSegment),
+            ("/a/../b", DotSegment),
+            ("/a/./b", DotSegment),
+            ("/a/%2e%2E/b", DotSegment),
+            ("/a/.%2e", DotSegment),
+            ("/a/%2e", DotSegment),
+            ("/a/.../b", DotSegment),
+            ("/a/..%20/b", DotSegment),
+            ("//", EmptySegment),
+            ("//host/a", EmptySegment),
+            ("/a//b", EmptySegment),
+            ("/a/..%2fb", EncodedSlash),
+            ("/a%2Fb", EncodedSlash),
+            ("/a%5cb", Backslash),
+            ("/a/..%5Cb", Backslash),
+            ("/a;x=1/b", Semicolon),
+            ("/a/..;/b", Semicolon),
+            ("/a%3bb", Semicolon),
+            ("/a%00", ControlCharacter),
+            ("/a%0d%0aHost:x", ControlCharacter),
+            ("/a%7f", ControlCharacter),
+            ("/a%", InvalidEscape),
+            ("/a%4", InvalidEscape),
+            ("/a%zz", InvalidEscape),
+            ("/a%u002e", InvalidEscape),
+            ("/a/%252e%252e/b", EncodedTwice),
+            ("/a%252fb", EncodedTwice),
+            ("/a%255cb", EncodedTwice),
+            ("/a%2500", EncodedTwice),
+            ("/a%253b", EncodedTwice),
+            ("/a%25252fb", EncodedTwice),
+            ("/a%2525252525fb", EncodedTwice),
+            ("/%ff", NotUtf8),
+            ("/%c0%ae%c0%ae/", NotUtf8),
+            ("/%ed%a0%80", NotUtf8),
+            ("/ü", NotUtf8),
+        ] {
+            assert_eq!(verdict(path), Err(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_the_uri_type_itself_refuses_never_gets_here() {
+        for path in ["/a b", "/a\u{0}", "/a\r\nb", "/\u{7f}"] {
+            assert!(path.parse::<PathAndQuery>().is_err(), "{path:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_that_passes_has_the_same_segments_however_often_it_is_decoded(
+            pieces in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "/", "a", ".", "%2e", "%2F", "%5C", "%25", "2e", "2f", "%00", "%", ";", "%3B", " ", "%20",
+                ]),
+                0..10,
+            )
+        ) {
+            let text = format!("/{}", pieces.concat());
+            let Ok(path) = text.parse::<PathAndQuery>() else { return Ok(()) };
+            if check(&path).is_ok() {
+                let mut reading = text.into_bytes();
+                let slashes = reading.iter().filter(|byte| **byte == b'/').count();
+                while let Some(next) = decode(&reading) {
+                    if next == reading { break; }
+                    reading = next;
+                    prop_assert_eq!(slashes, reading.iter().filter(|byte| **byte == b'/').count());
+                    for segment in reading.split(|byte| *byte == b'/') {
+                        prop_assert!(segment != b"." && segment != b"..");
+                    }
+                }
+            }
+        }
+    }
+
+    fn verdict(path: &str) -> Result<(), Ambiguity> {
+        check(&path.parse().unwrap())
+    }
+}
