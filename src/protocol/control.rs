@@ -1,0 +1,44 @@
+//! Control messages: what the two sides tell each other about the connection, as HTTP requests on the lanes.
+//!
+//! Never carries anything of a call's content.
+
+use serde::{Deserialize, Serialize};
+
+/// The authority of control requests. `~` stands in no [`crate::name::Name`], so no upstream can be
+/// called this.
+pub const CONTROL_AUTHORITY: &str = "~control";
+/// Tells the sender's own activation state.
+pub const STATE_PATH: &str = "/v1/state";
+/// Tells that the sender removed the connection.
+pub const REMOVED_PATH: &str = "/v1/removed";
+/// Gives the go-ahead for a call that came with `Expect: 100-continue`.
+pub const CONTINUE_PATH: &str = "/v1/continue";
+/// The version of every control message.
+pub const CONTROL_VERSION: u32 = 1;
+/// The longest control message; all are well under a hundred bytes.
+pub const MAX_CONTROL: usize = 4 * 1024;
+
+/// Body of [`STATE_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateMessage {
+    /// [`CONTROL_VERSION`].
+    pub version: u32,
+    /// Whether the sender's side has deactivated the connection.
+    pub deactivated: bool,
+}
+
+/// Body of [`REMOVED_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedMessage {
+    /// [`CONTROL_VERSION`].
+    pub version: u32,
+}
+
+/// Body of [`CONTINUE_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContinueMessage {
+    /// [`CONTROL_VERSION`].
+    pub version: u32,
+    /// The call's `relay-request-id`.
+    pub request: String,
+}

@@ -1,0 +1,151 @@
+//! The agent's steps: hello, then proof, then established.
+
+use super::transcript::{self, read_plain, read_signed, write_json, write_plain, write_signed};
+use super::{
+    ACCEPTED, AcceptedBody, Binding, CHALLENGE, ChallengeBody, Digest, HELLO, HandshakeError,
+    HelloBody, Introduction, Nonce, PROOF, ProofBody, REFUSED, Refusal,
+};
+use crate::identity::{ConnectionId, PublicKey, SigningKey};
+use crate::protocol::LINK_VERSION;
+
+/// The agent has said hello and awaits the relay's challenge.
+pub struct AgentHello {
+    message: Vec<u8>,
+    relay: PublicKey,
+    binding: Binding,
+}
+
+/// The agent has proved itself and awaits the relay's word.
+pub struct AgentProof {
+    hello: Vec<u8>,
+    relay: PublicKey,
+    challenge: ChallengeBody,
+}
+
+/// The handshake's fruit on the agent.
+#[derive(Debug)]
+pub struct Established {
+    /// What the relay told of itself.
+    pub relay: Introduction,
+    /// The relay's clock when it answered, in seconds since 1970.
+    pub relay_time: u64,
+}
+
+impl AgentHello {
+    /// Begins a handshake for `connection` with the relay whose identity is `relay`.
+    ///
+    /// # Errors
+    /// [`HandshakeError::Randomness`].
+    pub fn new(
+        connection: ConnectionId,
+        relay: PublicKey,
+        introduction: &Introduction,
+        binding: Binding,
+    ) -> Result<Self, HandshakeError> {
+        let body = HelloBody {
+            versions: vec![LINK_VERSION],
+            software: introduction.software.clone(),
+            features: introduction.features.clone(),
+            connection,
+            nonce: Nonce::generate()?,
+            binding: binding.name(),
+            window: introduction.window,
+            deactivated: introduction.deactivated,
+        };
+        Ok(Self {
+            message: write_plain(HELLO, &body),
+            relay,
+            binding,
+        })
+    }
+
+    /// The message to send.
+    #[must_use]
+    pub fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// Takes the relay's challenge; returns the proof to send and the next step.
+    ///
+    /// # Errors
+    /// [`HandshakeError::Refused`], [`HandshakeError::WrongRelay`], [`HandshakeError::Intercepted`],
+    /// [`HandshakeError::UnsupportedVersion`] or [`HandshakeError::Malformed`].
+    pub fn handle_challenge(
+        self,
+        message: &[u8],
+        key: &SigningKey,
+    ) -> Result<(Vec<u8>, AgentProof), HandshakeError> {
+        if message.first() == Some(&REFUSED) {
+            return Err(read_refusal(&self.message, &self.relay, message));
+        }
+        let challenge = read_signed::<ChallengeBody>(CHALLENGE, message, "no challenge")?;
+        let signed = transcript::challenge(&self.message, &challenge.json);
+        self.relay
+            .verify(&signed, &challenge.signature)
+            .map_err(|_| HandshakeError::WrongRelay)?;
+        let binding = self.agreed_binding(&challenge.body)?;
+        if challenge.body.version != LINK_VERSION {
+            return Err(HandshakeError::UnsupportedVersion(vec![
+                challenge.body.version,
+            ]));
+        }
+        let json = write_json(&ProofBody {});
+        let signature = key.sign(&transcript::proof(&self.message, message, &json, &binding));
+        let proof = write_signed(PROOF, &signature, &json);
+        let next = AgentProof {
+            hello: self.message,
+            relay: self.relay,
+            challenge: challenge.body,
+        };
+        Ok((proof, next))
+    }
+
+    /// What both ends bind to. The relay's exporter, which its signature vouches for, differs from
+    /// ours exactly when two TLS connections meet on the way.
+    fn agreed_binding(&self, challenge: &ChallengeBody) -> Result<Binding, HandshakeError> {
+        match (self.binding, challenge.exporter) {
+            (_, None) => Ok(Binding::None),
+            (Binding::Exporter(ours), Some(theirs)) if theirs == Digest::of(&ours) => {
+                Ok(self.binding)
+            }
+            (Binding::Exporter(_) | Binding::None, Some(_)) => Err(HandshakeError::Intercepted),
+        }
+    }
+}
+
+impl AgentProof {
+    /// Takes the relay's word.
+    ///
+    /// # Errors
+    /// [`HandshakeError::Refused`] or [`HandshakeError::Malformed`].
+    pub fn handle_word(self, message: &[u8]) -> Result<Established, HandshakeError> {
+        if message.first() == Some(&REFUSED) {
+            return Err(read_refusal(&self.hello, &self.relay, message));
+        }
+        let accepted: AcceptedBody = read_plain(ACCEPTED, message, "neither yes nor no")?;
+        Ok(Established {
+            relay: Introduction {
+                software: self.challenge.software,
+                features: self.challenge.features,
+                window: self.challenge.window,
+                deactivated: accepted.deactivated,
+            },
+            relay_time: self.challenge.time,
+        })
+    }
+}
+
+/// A refusal counts only when the relay's identity key signed it.
+fn read_refusal(hello: &[u8], relay: &PublicKey, message: &[u8]) -> HandshakeError {
+    let refusal = match read_signed::<Refusal>(REFUSED, message, "a broken refusal") {
+        Ok(refusal) => refusal,
+        Err(error) => return error,
+    };
+    match relay.verify(
+        &transcript::refused(hello, &refusal.json),
+        &refusal.signature,
+    ) {
+        Ok(()) => HandshakeError::Refused(refusal.body),
+        Err(_) => HandshakeError::WrongRelay,
+    }
+}

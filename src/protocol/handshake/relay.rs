@@ -1,0 +1,143 @@
+//! The relay's steps: greeting, then challenge, then accepted or refused.
+
+use super::transcript::{self, read_plain, read_signed, write_json, write_plain, write_signed};
+use super::{
+    ACCEPTED, AcceptedBody, Binding, BindingName, CHALLENGE, ChallengeBody, HELLO, HandshakeError,
+    HelloBody, Introduction, Nonce, PROOF, ProofBody, REFUSED, Refusal,
+};
+use crate::identity::{ConnectionId, PublicKey, SigningKey};
+use crate::protocol::LINK_VERSION;
+
+/// The agent's hello, read and not yet believed.
+#[derive(Debug)]
+pub struct Greeting {
+    message: Vec<u8>,
+    body: HelloBody,
+}
+
+/// The relay has challenged and awaits the agent's proof.
+pub struct RelayChallenge {
+    hello: Vec<u8>,
+    body: HelloBody,
+    challenge: Vec<u8>,
+    binding: Binding,
+}
+
+impl Greeting {
+    /// Reads the first message of a link.
+    ///
+    /// # Errors
+    /// [`HandshakeError::Malformed`].
+    pub fn read(message: &[u8]) -> Result<Self, HandshakeError> {
+        let body = read_plain(HELLO, message, "no hello")?;
+        Ok(Self {
+            message: message.to_vec(),
+            body,
+        })
+    }
+
+    /// The connection that the agent asks for.
+    #[must_use]
+    pub const fn connection(&self) -> ConnectionId {
+        self.body.connection
+    }
+
+    /// Whether a version that the agent speaks is spoken here.
+    ///
+    /// # Errors
+    /// [`HandshakeError::UnsupportedVersion`] with the agent's versions.
+    pub fn check_version(&self) -> Result<(), HandshakeError> {
+        if self.body.versions.contains(&LINK_VERSION) {
+            return Ok(());
+        }
+        Err(HandshakeError::UnsupportedVersion(
+            self.body.versions.clone(),
+        ))
+    }
+
+    /// A signed no to this hello, as the message to send.
+    #[must_use]
+    pub fn refuse(&self, key: &SigningKey, refusal: &Refusal) -> Vec<u8> {
+        refuse(&self.message, key, refusal)
+    }
+
+    /// Answers the hello; returns the challenge to send and the next step.
+    ///
+    /// `binding` is this end's exporter when TLS ends here; it is used if the agent asked for it.
+    /// `time` is the relay's clock in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`HandshakeError::Randomness`].
+    pub fn challenge(
+        self,
+        key: &SigningKey,
+        introduction: &Introduction,
+        binding: Binding,
+        time: u64,
+    ) -> Result<(Vec<u8>, RelayChallenge), HandshakeError> {
+        let binding = match self.body.binding {
+            BindingName::TlsExporter => binding,
+            BindingName::None => Binding::None,
+        };
+        let json = write_json(&ChallengeBody {
+            version: LINK_VERSION,
+            software: introduction.software.clone(),
+            features: introduction.features.clone(),
+            nonce: Nonce::generate()?,
+            exporter: binding.digest(),
+            window: introduction.window,
+            time,
+        });
+        let signature = key.sign(&transcript::challenge(&self.message, &json));
+        let challenge = write_signed(CHALLENGE, &signature, &json);
+        let next = RelayChallenge {
+            hello: self.message,
+            body: self.body,
+            challenge: challenge.clone(),
+            binding,
+        };
+        Ok((challenge, next))
+    }
+}
+
+impl RelayChallenge {
+    /// Takes the agent's proof; returns what the agent told of itself.
+    ///
+    /// # Errors
+    /// [`HandshakeError::BadProof`] or [`HandshakeError::Malformed`].
+    pub fn handle_proof(
+        &self,
+        message: &[u8],
+        agent: &PublicKey,
+    ) -> Result<Introduction, HandshakeError> {
+        let proof = read_signed::<ProofBody>(PROOF, message, "no proof")?;
+        let signed = transcript::proof(&self.hello, &self.challenge, &proof.json, &self.binding);
+        agent
+            .verify(&signed, &proof.signature)
+            .map_err(|_| HandshakeError::BadProof)?;
+        Ok(Introduction {
+            software: self.body.software.clone(),
+            features: self.body.features.clone(),
+            window: self.body.window,
+            deactivated: self.body.deactivated,
+        })
+    }
+
+    /// The relay's yes, as the message to send.
+    #[must_use]
+    pub fn accept(&self, deactivated: bool) -> Vec<u8> {
+        write_plain(ACCEPTED, &AcceptedBody { deactivated })
+    }
+
+    /// A signed no, as the message to send.
+    #[must_use]
+    pub fn refuse(&self, key: &SigningKey, refusal: &Refusal) -> Vec<u8> {
+        refuse(&self.hello, key, refusal)
+    }
+}
+
+fn refuse(hello: &[u8], key: &SigningKey, refusal: &Refusal) -> Vec<u8> {
+    let json = write_json(refusal);
+    let signature = key.sign(&transcript::refused(hello, &json));
+    write_signed(REFUSED, &signature, &json)
+}

@@ -1,0 +1,210 @@
+//! The handshake as a pair, its failures one by one, and what an attacker in the middle achieves.
+
+use super::*;
+use crate::identity::SigningKey;
+use crate::protocol::SOFTWARE;
+
+struct Pair {
+    agent: SigningKey,
+    relay: SigningKey,
+    connection: ConnectionId,
+}
+
+const EXPORTER: Binding = Binding::Exporter([9; EXPORTER_LENGTH]);
+
+fn pair() -> Pair {
+    Pair {
+        agent: SigningKey::generate().unwrap(),
+        relay: SigningKey::generate().unwrap(),
+        connection: ConnectionId::generate().unwrap(),
+    }
+}
+
+fn introduction(deactivated: bool) -> Introduction {
+    Introduction {
+        software: SOFTWARE.to_owned(),
+        features: vec![],
+        window: 1 << 20,
+        deactivated,
+    }
+}
+
+impl Pair {
+    fn hello(&self, binding: Binding) -> AgentHello {
+        let relay = self.relay.public_key();
+        AgentHello::new(self.connection, relay, &introduction(true), binding).unwrap()
+    }
+
+    fn challenge(&self, hello: &AgentHello, binding: Binding) -> (Vec<u8>, RelayChallenge) {
+        let greeting = Greeting::read(hello.message()).unwrap();
+        greeting
+            .challenge(&self.relay, &introduction(false), binding, 1_767_225_600)
+            .unwrap()
+    }
+}
+
+#[test]
+fn both_sides_learn_who_the_other_is_and_its_state() {
+    for (ours, theirs) in [
+        (EXPORTER, EXPORTER),
+        (Binding::None, EXPORTER),
+        (EXPORTER, Binding::None),
+        (Binding::None, Binding::None),
+    ] {
+        let pair = pair();
+        let hello = pair.hello(ours);
+        let (challenge, waiting) = pair.challenge(&hello, theirs);
+        let (proof, next) = hello.handle_challenge(&challenge, &pair.agent).unwrap();
+        let agent = waiting
+            .handle_proof(&proof, &pair.agent.public_key())
+            .unwrap();
+        assert_eq!(agent, introduction(true));
+        let established = next.handle_word(&waiting.accept(false)).unwrap();
+        assert_eq!(established.relay, introduction(false));
+        assert_eq!(established.relay_time, 1_767_225_600);
+    }
+}
+
+#[test]
+fn another_relay_is_found_out() {
+    let pair = pair();
+    let impostor = Pair {
+        relay: SigningKey::generate().unwrap(),
+        ..self::pair()
+    };
+    let hello = pair.hello(Binding::None);
+    let (challenge, _) = impostor.challenge(&hello, Binding::None);
+    let result = hello.handle_challenge(&challenge, &pair.agent);
+    assert!(matches!(result, Err(HandshakeError::WrongRelay)));
+}
+
+#[test]
+fn a_man_in_the_middle_with_two_tls_connections_shows() {
+    let pair = pair();
+    let hello = pair.hello(EXPORTER);
+    let (challenge, _) = pair.challenge(&hello, Binding::Exporter([8; EXPORTER_LENGTH]));
+    let result = hello.handle_challenge(&challenge, &pair.agent);
+    assert!(matches!(result, Err(HandshakeError::Intercepted)));
+}
+
+#[test]
+fn a_proof_by_another_key_is_refused() {
+    let pair = pair();
+    let hello = pair.hello(EXPORTER);
+    let (challenge, waiting) = pair.challenge(&hello, EXPORTER);
+    let thief = SigningKey::generate().unwrap();
+    let (proof, _) = hello.handle_challenge(&challenge, &thief).unwrap();
+    let result = waiting.handle_proof(&proof, &pair.agent.public_key());
+    assert!(matches!(result, Err(HandshakeError::BadProof)));
+}
+
+#[test]
+fn a_recorded_proof_is_worth_nothing_in_another_handshake() {
+    let pair = pair();
+    let hello = pair.hello(EXPORTER);
+    let recorded_hello = hello.message().to_vec();
+    let (challenge, _) = pair.challenge(&hello, EXPORTER);
+    let (recorded_proof, _) = hello.handle_challenge(&challenge, &pair.agent).unwrap();
+
+    let greeting = Greeting::read(&recorded_hello).unwrap();
+    let (_, waiting) = greeting
+        .challenge(&pair.relay, &introduction(false), EXPORTER, 0)
+        .unwrap();
+    let result = waiting.handle_proof(&recorded_proof, &pair.agent.public_key());
+    assert!(matches!(result, Err(HandshakeError::BadProof)));
+}
+
+#[test]
+fn a_refusal_counts_only_when_the_relay_signed_it() {
+    let pair = pair();
+    let refusal = Refusal {
+        code: RefusalCode::Removed,
+        text: "it was removed".into(),
+        retry_after: None,
+    };
+
+    let hello = pair.hello(EXPORTER);
+    let message = Greeting::read(hello.message())
+        .unwrap()
+        .refuse(&pair.relay, &refusal);
+    let Err(HandshakeError::Refused(read)) = hello.handle_challenge(&message, &pair.agent) else {
+        panic!("the relay's own refusal was not believed")
+    };
+    assert_eq!(read, refusal);
+
+    let hello = pair.hello(EXPORTER);
+    let impostor = SigningKey::generate().unwrap();
+    let message = Greeting::read(hello.message())
+        .unwrap()
+        .refuse(&impostor, &refusal);
+    let result = hello.handle_challenge(&message, &pair.agent);
+    assert!(matches!(result, Err(HandshakeError::WrongRelay)));
+}
+
+#[test]
+fn an_old_refusal_cannot_be_played_again() {
+    let pair = pair();
+    let refusal = Refusal {
+        code: RefusalCode::Removed,
+        text: String::new(),
+        retry_after: None,
+    };
+    let old = Greeting::read(pair.hello(EXPORTER).message())
+        .unwrap()
+        .refuse(&pair.relay, &refusal);
+    let result = pair.hello(EXPORTER).handle_challenge(&old, &pair.agent);
+    assert!(matches!(result, Err(HandshakeError::WrongRelay)));
+}
+
+#[test]
+fn a_refusal_after_the_proof_is_read_too() {
+    let pair = pair();
+    let hello = pair.hello(EXPORTER);
+    let (challenge, waiting) = pair.challenge(&hello, EXPORTER);
+    let (_, next) = hello.handle_challenge(&challenge, &pair.agent).unwrap();
+    let refusal = Refusal {
+        code: RefusalCode::AlreadyLinked,
+        text: "two".into(),
+        retry_after: Some(60),
+    };
+    let result = next.handle_word(&waiting.refuse(&pair.relay, &refusal));
+    assert!(matches!(result, Err(HandshakeError::Refused(read)) if read == refusal));
+}
+
+#[test]
+fn an_agent_of_other_versions_is_told_apart() {
+    let pair = pair();
+    let mut hello: serde_json::Value =
+        serde_json::from_slice(&pair.hello(EXPORTER).message()[1..]).unwrap();
+    hello["versions"] = serde_json::json!([7, 8]);
+    let mut message = vec![HELLO];
+    message.extend(serde_json::to_vec(&hello).unwrap());
+    let greeting = Greeting::read(&message).unwrap();
+    let result = greeting.check_version();
+    assert!(
+        matches!(result, Err(HandshakeError::UnsupportedVersion(versions)) if versions == [7, 8])
+    );
+}
+
+#[test]
+fn members_and_codes_of_later_versions_are_tolerated() {
+    let refusal: Refusal =
+        serde_json::from_str(r#"{"code":"too-modern","text":"x","retry_after":null,"new":1}"#)
+            .unwrap();
+    assert_eq!(refusal.code, RefusalCode::Other);
+    assert!(!refusal.code.is_final());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_a_step_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+        let pair = pair();
+        let hello = pair.hello(EXPORTER);
+        let (challenge, waiting) = pair.challenge(&hello, EXPORTER);
+        let _ = Greeting::read(&bytes);
+        let _ = waiting.handle_proof(&bytes, &pair.agent.public_key());
+        let (_, next) = hello.handle_challenge(&challenge, &pair.agent).unwrap();
+        let _ = next.handle_word(&bytes);
+        proptest::prop_assert!(pair.hello(EXPORTER).handle_challenge(&bytes, &pair.agent).is_err());
+    }
+}
