@@ -1,1 +1,290 @@
-//! Placeholder.
+//! A session: two numbered byte streams in both directions, acknowledged and kept alive.
+//!
+//! Pure. It takes frames, bytes and the time, and says what to send and when to look again; it has
+//! no socket and no clock. Time is a [`Duration`] since the session began and never goes back. The
+//! rules and their reasons are in `docs/protocol.md`, section 3.
+//!
+//! How to drive it: feed what arrives to [`Session::handle_frame`] and passing time to
+//! [`Session::handle_timeout`]; [`Session::write`] and [`Session::read`] the lanes; after any of
+//! these send what [`Session::poll_frame`] yields until it yields nothing, and call
+//! `handle_timeout` again no later than [`Session::poll_timeout`] says.
+//!
+//! Invariants, for each lane and direction:
+//!
+//! 1. What is read is a prefix of what was written, each byte once.
+//! 2. Unacknowledged bytes never exceed the window that the reader's side announced, and are kept
+//!    until acknowledged: what a cut swallows can be sent again.
+//! 3. Nothing the peer sends makes the session hold more than its own window for a lane, one pong and one close.
+
+mod incoming;
+mod liveness;
+mod outgoing;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::incoming::Incoming;
+use self::liveness::Liveness;
+use self::outgoing::Outgoing;
+use crate::protocol::CloseCode;
+use crate::protocol::frame::{Frame, FrameError, Lane};
+
+/// How many unread bytes of a lane this side holds at the most. A path of 160 Mbit/s and 50 ms is
+/// filled by 1 MiB, one of 600 Mbit/s by this; it bounds what retention may cost, and is not allocated before it is used.
+pub const WINDOW: u64 = 4 * 1024 * 1024;
+/// How long read bytes may stay unacknowledged: seldom enough to cost nothing, well below [`liveness::DOUBT_AFTER`].
+const ACK_DELAY: Duration = Duration::from_millis(500);
+
+/// See the module.
+pub struct Session {
+    outgoing: [Outgoing; 2],
+    incoming: [Incoming; 2],
+    liveness: Liveness,
+    next_lane: Lane,
+    ack_due: Option<Duration>,
+    pong: Option<u64>,
+    closing: Closing,
+}
+
+/// What a frame from the peer changed, for those who wait for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received {
+    /// The lane has bytes to read.
+    Data(Lane),
+    /// The lane may have room to write.
+    Room(Lane),
+    /// Nothing that anyone waits for.
+    Nothing,
+    /// The peer's last frame.
+    Closed {
+        /// Why, for the program.
+        code: CloseCode,
+        /// Why, for people.
+        text: String,
+    },
+}
+
+/// A rule that the peer broke. The link ends with [`CloseCode::Protocol`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Not a frame.
+    #[error("the other side sent {0}")]
+    Frame(FrameError),
+    /// More bytes than the window that was announced.
+    #[error("the other side overran the window by {0} bytes")]
+    Window(u64),
+    /// A total below an earlier one or above what was sent.
+    #[error(
+        "the other side acknowledged {total} bytes of {sent} sent and {acknowledged} acknowledged"
+    )]
+    Ack {
+        /// The impossible total.
+        total: u64,
+        /// Bytes sent on the lane so far.
+        sent: u64,
+        /// The total acknowledged before.
+        acknowledged: u64,
+    },
+}
+
+/// The peer answered nothing for too long; the path or the peer is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("nothing was heard from the other side for {} s though an answer was due", .quiet.as_secs())]
+pub struct Silent {
+    /// How long nothing at all was heard.
+    pub quiet: Duration,
+}
+
+/// How far this side's own closing has come.
+enum Closing {
+    No,
+    Asked(CloseCode, String),
+    Sent,
+}
+
+impl Session {
+    /// A new session. `peer_window` is how many unread bytes of a lane the peer is ready to hold.
+    #[must_use]
+    pub fn new(peer_window: u64, now: Duration) -> Self {
+        Self {
+            outgoing: Lane::BOTH.map(|lane| Outgoing::new(lane, peer_window)),
+            incoming: [Incoming::new(), Incoming::new()],
+            liveness: Liveness::new(now),
+            next_lane: Lane::Inward,
+            ack_due: None,
+            pong: None,
+            closing: Closing::No,
+        }
+    }
+
+    /// How many bytes of a lane can be written now.
+    #[must_use]
+    pub fn room(&self, lane: Lane) -> usize {
+        self.outgoing[lane.index()].room()
+    }
+
+    /// Whether a lane has bytes to read.
+    #[must_use]
+    pub fn is_readable(&self, lane: Lane) -> bool {
+        !self.incoming[lane.index()].is_empty()
+    }
+
+    /// How many bytes of a lane the peer has not acknowledged yet.
+    #[must_use]
+    pub fn unacknowledged(&self, lane: Lane) -> u64 {
+        self.outgoing[lane.index()].unacknowledged()
+    }
+
+    /// When anything was last heard from the peer.
+    #[must_use]
+    pub const fn last_heard(&self) -> Duration {
+        self.liveness.last_heard()
+    }
+
+    /// Takes a message from the peer.
+    ///
+    /// # Errors
+    /// [`Violation`] when the peer broke a rule; the session is of no further use but to close.
+    pub fn handle_frame(&mut self, message: Bytes, now: Duration) -> Result<Received, Violation> {
+        self.liveness.heard(now);
+        match Frame::decode(message).map_err(Violation::Frame)? {
+            Frame::Data { lane, payload } => {
+                self.incoming[lane.index()].receive(payload)?;
+                Ok(Received::Data(lane))
+            }
+            Frame::Ack { lane, total } => {
+                self.outgoing[lane.index()].acknowledge(total)?;
+                self.note_what_is_awaited(now);
+                Ok(Received::Room(lane))
+            }
+            Frame::Ping(token) => {
+                self.pong = Some(token);
+                Ok(Received::Nothing)
+            }
+            Frame::Pong(_) => {
+                self.note_what_is_awaited(now);
+                Ok(Received::Nothing)
+            }
+            Frame::Close { code, text } => Ok(Received::Closed { code, text }),
+        }
+    }
+
+    /// Lets time pass.
+    ///
+    /// # Errors
+    /// [`Silent`] when an answer was due and nothing came.
+    pub fn handle_timeout(&mut self, now: Duration) -> Result<(), Silent> {
+        self.liveness.handle_timeout(now)
+    }
+
+    /// Writes bytes to a lane; returns how many were taken, 0 when there is no room now.
+    pub fn write(&mut self, lane: Lane, bytes: &[u8]) -> usize {
+        self.outgoing[lane.index()].write(bytes)
+    }
+
+    /// Reads bytes of a lane into `buffer`; returns how many, 0 when none are there now.
+    pub fn read(&mut self, lane: Lane, buffer: &mut [u8], now: Duration) -> usize {
+        let read = self.incoming[lane.index()].read(buffer);
+        if read > 0 && self.ack_due.is_none() {
+            self.ack_due = Some(now + ACK_DELAY);
+        }
+        read
+    }
+
+    /// Asks for an orderly end: what was written goes out first, then a close frame, then nothing more.
+    pub fn close(&mut self, code: CloseCode, text: String) {
+        if matches!(self.closing, Closing::No) {
+            self.closing = Closing::Asked(code, text);
+        }
+    }
+
+    /// Whether this side has sent its close frame.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.closing, Closing::Sent)
+    }
+
+    /// The next message to send, if any.
+    pub fn poll_frame(&mut self, now: Duration) -> Option<Bytes> {
+        if self.is_closed() {
+            return None;
+        }
+        if let Some(token) = self.pong.take() {
+            return Some(Frame::Pong(token).encode());
+        }
+        if let Some(token) = self.liveness.poll_ping(now) {
+            return Some(Frame::Ping(token).encode());
+        }
+        if let Some(ack) = self.poll_ack(now) {
+            return Some(ack.encode());
+        }
+        if let Some(data) = self.poll_data() {
+            self.liveness.asked(now);
+            return Some(data);
+        }
+        self.poll_close()
+    }
+
+    /// When [`Session::handle_timeout`] and [`Session::poll_frame`] want to be called at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Duration {
+        let liveness = self.liveness.poll_timeout();
+        self.ack_due.map_or(liveness, |ack| ack.min(liveness))
+    }
+
+    /// Acknowledges a lane that read much, or every lane that read anything when the delay is over.
+    fn poll_ack(&mut self, now: Duration) -> Option<Frame> {
+        let is_due = self.ack_due.is_some_and(|due| due <= now);
+        let wants_ack = |lane: &Lane| {
+            let incoming = &self.incoming[lane.index()];
+            incoming.wants_ack() || (is_due && incoming.has_unacknowledged())
+        };
+        let Some(lane) = Lane::BOTH.into_iter().find(wants_ack) else {
+            if is_due {
+                self.ack_due = None;
+            }
+            return None;
+        };
+        Some(Frame::Ack {
+            lane,
+            total: self.incoming[lane.index()].acknowledge(),
+        })
+    }
+
+    /// The lanes take turns, so that neither starves the other.
+    fn poll_data(&mut self) -> Option<Bytes> {
+        for lane in [self.next_lane, self.next_lane.other()] {
+            if let Some(message) = self.outgoing[lane.index()].poll_frame() {
+                self.next_lane = lane.other();
+                return Some(message);
+            }
+        }
+        None
+    }
+
+    fn poll_close(&mut self) -> Option<Bytes> {
+        match std::mem::replace(&mut self.closing, Closing::Sent) {
+            Closing::No => {
+                self.closing = Closing::No;
+                None
+            }
+            Closing::Asked(code, text) => Some(Frame::Close { code, text }.encode()),
+            Closing::Sent => None,
+        }
+    }
+
+    /// After an answer: data that is still unacknowledged goes on demanding one.
+    fn note_what_is_awaited(&mut self, now: Duration) {
+        if self
+            .outgoing
+            .iter()
+            .any(|outgoing| outgoing.unacknowledged() > 0)
+        {
+            self.liveness.asked(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,417 @@
+//! Two sessions and a cable under virtual time, against a model of what went in; and the rules one by one.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::liveness::{DEAD_AFTER, DOUBT_AFTER, IDLE_PING_AFTER};
+use super::*;
+use crate::protocol::frame::MAX_PAYLOAD;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// One end, with the model of its lanes: what was written, and what was read.
+struct End {
+    session: Session,
+    written: [Vec<u8>; 2],
+    read: [Vec<u8>; 2],
+    /// Messages on the cable towards this end, with their time of arrival.
+    cable: VecDeque<(Duration, Bytes)>,
+}
+
+struct Pair {
+    now: Duration,
+    ends: [End; 2],
+    delay: Duration,
+    is_cut: bool,
+}
+
+impl End {
+    fn new(window: u64) -> Self {
+        Self {
+            session: Session::new(window, Duration::ZERO),
+            written: [vec![], vec![]],
+            read: [vec![], vec![]],
+            cable: VecDeque::new(),
+        }
+    }
+}
+
+impl Pair {
+    fn new(window: u64) -> Self {
+        let ends = [End::new(window), End::new(window)];
+        Self {
+            now: Duration::ZERO,
+            ends,
+            delay: Duration::from_millis(25),
+            is_cut: false,
+        }
+    }
+
+    fn write(&mut self, end: usize, lane: Lane, bytes: &[u8]) -> usize {
+        let end = &mut self.ends[end];
+        let taken = end.session.write(lane, bytes);
+        end.written[lane.index()].extend_from_slice(&bytes[..taken]);
+        taken
+    }
+
+    fn read(&mut self, end: usize, lane: Lane, most: usize) -> usize {
+        let mut buffer = vec![0; most];
+        let end = &mut self.ends[end];
+        let count = end.session.read(lane, &mut buffer, self.now);
+        end.read[lane.index()].extend_from_slice(&buffer[..count]);
+        count
+    }
+
+    /// Puts on the cable what both ends have to send.
+    fn send(&mut self) {
+        for from in 0..2 {
+            while let Some(message) = self.ends[from].session.poll_frame(self.now) {
+                if !self.is_cut {
+                    let arrival = self.now + self.delay;
+                    self.ends[1 - from].cable.push_back((arrival, message));
+                }
+            }
+        }
+    }
+
+    /// Lets time pass up to `until`, stopping at every arrival and timer.
+    fn run(&mut self, until: Duration) -> Result<(), Silent> {
+        loop {
+            self.send();
+            let arrivals = self
+                .ends
+                .iter()
+                .filter_map(|end| end.cable.front().map(|(at, _)| *at));
+            let timers = self.ends.iter().map(|end| end.session.poll_timeout());
+            let next = arrivals.chain(timers).min().unwrap_or(until).max(self.now);
+            if next > until {
+                self.now = until;
+                return Ok(());
+            }
+            self.now = next;
+            for end in &mut self.ends {
+                while end.cable.front().is_some_and(|(at, _)| *at <= self.now) {
+                    let (_, message) = end.cable.pop_front().unwrap();
+                    end.session.handle_frame(message, self.now).unwrap();
+                }
+                end.session.handle_timeout(self.now)?;
+            }
+        }
+    }
+
+    fn check(&self) {
+        for (from, to) in [(0, 1), (1, 0)] {
+            for lane in Lane::BOTH {
+                let written = &self.ends[from].written[lane.index()];
+                let read = &self.ends[to].read[lane.index()];
+                assert!(
+                    written.starts_with(read),
+                    "what is read is not a prefix of what was written"
+                );
+                let outgoing = &self.ends[from].session.outgoing[lane.index()];
+                let retained = outgoing.retained();
+                assert_eq!(retained.len() as u64, outgoing.unacknowledged());
+                let acknowledged = usize::try_from(outgoing.unacknowledged()).unwrap();
+                let sent = written.len() - outgoing_pending(written.len(), outgoing);
+                assert_eq!(
+                    retained,
+                    written[sent - acknowledged..sent],
+                    "not what was sent is kept"
+                );
+            }
+        }
+    }
+}
+
+/// Bytes written and not sent yet.
+fn outgoing_pending(written: usize, outgoing: &Outgoing) -> usize {
+    written - usize::try_from(outgoing.sent_total()).unwrap()
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write {
+        end: usize,
+        lane: Lane,
+        length: usize,
+    },
+    Read {
+        end: usize,
+        lane: Lane,
+        most: usize,
+    },
+    Run(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let lane = prop_oneof![Just(Lane::Inward), Just(Lane::Outward)];
+    let length = prop_oneof![1..200_usize, 1..80_000_usize];
+    let step =
+        prop_oneof![
+            (0..2_usize, lane.clone(), length.clone())
+                .prop_map(|(end, lane, length)| Step::Write { end, lane, length }),
+            (0..2_usize, lane, length).prop_map(|(end, lane, most)| Step::Read { end, lane, most }),
+            (0..2_000_u64).prop_map(Step::Run),
+        ];
+    prop::collection::vec(step, 1..60)
+}
+
+proptest! {
+    #[test]
+    fn what_comes_out_is_a_prefix_of_what_went_in_and_the_rest_is_kept(
+        steps in steps(),
+        window in prop_oneof![Just(WINDOW), 1_000..200_000_u64],
+    ) {
+        let mut pair = Pair::new(window);
+        let mut fill = 0_u8;
+        for step in steps {
+            match step {
+                Step::Write { end, lane, length } => {
+                    fill = fill.wrapping_add(1);
+                    let bytes: Vec<u8> = (0..length).map(|i| fill.wrapping_add(i as u8)).collect();
+                    pair.write(end, lane, &bytes);
+                    for outgoing in &pair.ends[end].session.outgoing {
+                        prop_assert!(outgoing.unacknowledged() <= window, "window overrun");
+                    }
+                }
+                Step::Read { end, lane, most } => { pair.read(end, lane, most); }
+                Step::Run(millis) => {
+                    let until = pair.now + Duration::from_millis(millis);
+                    prop_assert!(pair.run(until).is_ok(), "a live peer was declared dead");
+                }
+            }
+            pair.check();
+        }
+        // Whatever happened before, with a cable that works and readers that read, everything arrives.
+        for _ in 0..60 {
+            let until = pair.now + SECOND;
+            prop_assert!(pair.run(until).is_ok());
+            for end in 0..2 {
+                for lane in Lane::BOTH {
+                    while pair.read(end, lane, 64 * 1024) > 0 {}
+                }
+            }
+        }
+        for (from, to) in [(0, 1), (1, 0)] {
+            prop_assert_eq!(&pair.ends[from].written, &pair.ends[to].read);
+            prop_assert_eq!(pair.ends[from].session.unacknowledged(Lane::Inward), 0);
+        }
+    }
+
+    #[test]
+    fn no_message_makes_a_session_panic(messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..40)) {
+        let mut session = Session::new(WINDOW, Duration::ZERO);
+        for message in messages {
+            let _ = session.handle_frame(Bytes::from(message), Duration::ZERO);
+            while session.poll_frame(Duration::ZERO).is_some() {}
+        }
+    }
+}
+
+#[test]
+fn writes_of_many_callers_leave_in_one_frame() {
+    let mut session = Session::new(WINDOW, Duration::ZERO);
+    for _ in 0..100 {
+        assert_eq!(session.write(Lane::Inward, &[7; 100]), 100);
+    }
+    let message = session.poll_frame(Duration::ZERO).unwrap();
+    assert_eq!(message.len(), 2 + 100 * 100);
+    assert_eq!(session.poll_frame(Duration::ZERO), None);
+}
+
+#[test]
+fn a_frame_never_exceeds_the_longest_message() {
+    let mut session = Session::new(WINDOW, Duration::ZERO);
+    assert_eq!(
+        session.write(Lane::Inward, &vec![1; 1 << 20]),
+        2 * MAX_PAYLOAD
+    );
+    assert_eq!(session.room(Lane::Inward), 0);
+    let lengths: Vec<usize> = std::iter::from_fn(|| session.poll_frame(Duration::ZERO))
+        .map(|m| m.len())
+        .collect();
+    assert_eq!(lengths, [crate::protocol::MAX_MESSAGE; 2]);
+}
+
+#[test]
+fn a_sender_stops_at_the_window_until_the_reader_has_read() {
+    let mut pair = Pair::new(10_000);
+    assert_eq!(pair.write(0, Lane::Inward, &[1; 20_000]), 10_000);
+    pair.run(SECOND).unwrap();
+    assert_eq!(
+        pair.write(0, Lane::Inward, &[1; 20_000]),
+        0,
+        "unread bytes are not acknowledged"
+    );
+    assert_eq!(pair.read(1, Lane::Inward, 4_000), 4_000);
+    pair.run(2 * SECOND).unwrap();
+    assert_eq!(pair.write(0, Lane::Inward, &[2; 20_000]), 4_000);
+    assert!(
+        pair.ends[0].session.room(Lane::Outward) > 0,
+        "the other lane has its own window"
+    );
+}
+
+#[test]
+fn a_peer_that_overruns_the_window_breaks_a_rule() {
+    let mut session = Session::new(WINDOW, Duration::ZERO);
+    let payload = Bytes::from(vec![0; MAX_PAYLOAD]);
+    let frame = Frame::Data {
+        lane: Lane::Outward,
+        payload,
+    }
+    .encode();
+    let whole = WINDOW / MAX_PAYLOAD as u64;
+    for _ in 0..whole {
+        session.handle_frame(frame.clone(), Duration::ZERO).unwrap();
+    }
+    let result = session.handle_frame(frame, Duration::ZERO);
+    assert!(matches!(result, Err(Violation::Window(_))));
+}
+
+#[test]
+fn an_impossible_acknowledgement_breaks_a_rule() {
+    let mut session = Session::new(WINDOW, Duration::ZERO);
+    session.write(Lane::Inward, &[0; 10]);
+    session.poll_frame(Duration::ZERO).unwrap();
+    let ack = |total| {
+        Frame::Ack {
+            lane: Lane::Inward,
+            total,
+        }
+        .encode()
+    };
+    assert_eq!(
+        session.handle_frame(ack(4), Duration::ZERO),
+        Ok(Received::Room(Lane::Inward))
+    );
+    for total in [3, 11] {
+        let violation = Violation::Ack {
+            total,
+            sent: 10,
+            acknowledged: 4,
+        };
+        assert_eq!(
+            session.handle_frame(ack(total), Duration::ZERO),
+            Err(violation)
+        );
+    }
+}
+
+#[test]
+fn lanes_take_turns() {
+    let mut session = Session::new(WINDOW, Duration::ZERO);
+    for lane in Lane::BOTH {
+        session.write(lane, &vec![0; 2 * MAX_PAYLOAD]);
+    }
+    let lanes: Vec<u8> = std::iter::from_fn(|| session.poll_frame(Duration::ZERO))
+        .map(|m| m[1])
+        .collect();
+    assert_eq!(lanes, [0, 1, 0, 1]);
+}
+
+#[test]
+fn a_pong_and_an_ack_overtake_data() {
+    let mut session = Session::new(WINDOW, Duration::ZERO);
+    session.write(Lane::Inward, &vec![0; MAX_PAYLOAD]);
+    session
+        .handle_frame(Frame::Ping(5).encode(), Duration::ZERO)
+        .unwrap();
+    assert_eq!(
+        session.poll_frame(Duration::ZERO),
+        Some(Frame::Pong(5).encode())
+    );
+}
+
+#[test]
+fn a_flood_of_pings_costs_one_pong() {
+    let mut session = Session::new(WINDOW, Duration::ZERO);
+    for token in 0..1_000 {
+        session
+            .handle_frame(Frame::Ping(token).encode(), Duration::ZERO)
+            .unwrap();
+    }
+    assert_eq!(
+        session.poll_frame(Duration::ZERO),
+        Some(Frame::Pong(999).encode())
+    );
+    assert_eq!(session.poll_frame(Duration::ZERO), None);
+}
+
+#[test]
+fn an_idle_pair_stays_alive_by_pings() {
+    let mut pair = Pair::new(WINDOW);
+    pair.run(10 * IDLE_PING_AFTER).unwrap();
+    assert!(pair.now - pair.ends[0].session.last_heard() <= IDLE_PING_AFTER + SECOND);
+}
+
+#[test]
+fn a_reader_that_does_not_read_is_not_taken_for_dead() {
+    let mut pair = Pair::new(WINDOW);
+    pair.write(0, Lane::Inward, b"never read");
+    assert_eq!(pair.run(600 * SECOND), Ok(()));
+}
+
+#[test]
+fn a_cut_cable_is_noticed_in_ten_seconds_when_data_waits() {
+    let mut pair = Pair::new(WINDOW);
+    pair.run(SECOND).unwrap();
+    pair.is_cut = true;
+    pair.write(0, Lane::Inward, b"into the void");
+    assert!(pair.run(60 * SECOND).is_err());
+    assert_eq!(pair.now, SECOND + DEAD_AFTER);
+}
+
+#[test]
+fn a_cut_cable_is_noticed_in_twenty_five_seconds_when_idle() {
+    let mut pair = Pair::new(WINDOW);
+    pair.is_cut = true;
+    assert!(pair.run(60 * SECOND).is_err());
+    assert_eq!(pair.now, IDLE_PING_AFTER + DEAD_AFTER);
+}
+
+#[test]
+fn doubt_is_spoken_before_the_verdict() {
+    let mut session = Session::new(WINDOW, Duration::ZERO);
+    session.write(Lane::Inward, b"x");
+    session.poll_frame(Duration::ZERO).unwrap();
+    session.handle_timeout(DOUBT_AFTER).unwrap();
+    assert_eq!(
+        session.poll_frame(DOUBT_AFTER),
+        Some(Frame::Ping(1).encode())
+    );
+    session.handle_timeout(DEAD_AFTER - SECOND).unwrap();
+    assert_eq!(
+        session.poll_frame(DEAD_AFTER - SECOND),
+        None,
+        "one ping is enough"
+    );
+}
+
+#[test]
+fn a_path_of_two_seconds_is_not_taken_for_dead() {
+    let mut pair = Pair::new(WINDOW);
+    pair.delay = SECOND;
+    for round in 1..100 {
+        pair.write(0, Lane::Inward, b"ping");
+        assert_eq!(pair.run(round * SECOND / 3), Ok(()));
+        pair.read(1, Lane::Inward, 100);
+    }
+}
+
+#[test]
+fn close_comes_after_what_was_written_and_is_the_last() {
+    let mut session = Session::new(WINDOW, Duration::ZERO);
+    session.write(Lane::Inward, b"last words");
+    session.close(CloseCode::Draining, "restart".into());
+    assert_eq!(session.poll_frame(Duration::ZERO).unwrap()[0], 0x10);
+    let close = Frame::Close {
+        code: CloseCode::Draining,
+        text: "restart".into(),
+    };
+    assert_eq!(session.poll_frame(Duration::ZERO), Some(close.encode()));
+    assert!(session.is_closed());
+    session.write(Lane::Inward, b"too late");
+    assert_eq!(session.poll_frame(Duration::ZERO), None);
+}
