@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! Redeeming an invitation: what the agent asks, what the relay answers, and what each of them signs.
 //!
 //! Pure. One request and one answer in JSON, specified in `docs/invitation-code.md` and pinned by
@@ -337,6 +336,3 @@ fn push_text(message: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests;
-=======
-//! Placeholder.
->>>>>>> 228b9ea (Write the link's protocol down, and its frames and handshake)
