@@ -1,1 +1,3 @@
-fn main() {}
+//! The whole product, and the rules of the code, in one test binary.
+
+mod vectors;
