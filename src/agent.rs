@@ -5,6 +5,10 @@
 
 pub mod config;
 pub mod credentials;
+pub mod lifecycle;
+pub mod metrics;
 pub mod policy;
 pub mod serve;
+pub mod state;
+pub mod status;
 pub mod upstream;

@@ -3,6 +3,284 @@
 //! Composed of the parts' own configurations. Never contacts anything and never opens a credential:
 //! a configuration can be checked on a machine that cannot reach the upstreams.
 
+mod network;
 mod upstream;
 
+use std::env;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use network::{NetworkConfig, ProxyChoice, TlsInspection};
 pub use upstream::{CredentialSource, RawRule, UpstreamConfig};
+
+use crate::config_file::{self, Mistakes, Section, Sources};
+use crate::logging::{LogFormat, LogLevel};
+
+/// Where the configuration is looked for when nobody names another place.
+pub const DEFAULT_FILE: &str = "/etc/relay-agent/agent.toml";
+/// Where the admin socket is, unless configured otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/relay-agent/admin.sock";
+const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/relay-agent";
+const ENVIRONMENT_PREFIX: &str = "AGENT";
+/// Calls in flight have this long to finish after a stop was asked for: shorter than the 90 s after
+/// which systemd kills, longer than nearly every call.
+const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+/// Nobody waits longer for a stop.
+const MAX_DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The whole configuration, checked.
+#[derive(Debug)]
+pub struct AgentConfig {
+    /// Where records and keys are kept.
+    pub state_dir: PathBuf,
+    /// How long calls in flight may take to finish when the daemon stops.
+    pub drain_timeout: Duration,
+    /// The admin socket.
+    pub admin: AdminConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// The way out.
+    pub network: NetworkConfig,
+    /// What may be reached in the private network.
+    pub upstreams: Vec<UpstreamConfig>,
+}
+
+/// The local admin socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Its path.
+    pub socket: PathBuf,
+    /// The group whose members may use it, beside root and the daemon's own user.
+    pub group: Option<String>,
+}
+
+/// Logging.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least level that is shown.
+    pub level: LogLevel,
+    /// The form of the lines.
+    pub format: LogFormat,
+}
+
+impl AgentConfig {
+    /// Reads the configuration from `file`, or from [`DEFAULT_FILE`], which may be missing; then from
+    /// `agent.d/*.toml` beside it, and from variables that begin with `AGENT__`.
+    ///
+    /// # Errors
+    /// Every mistake, each with file, key and remedy.
+    pub fn read(file: Option<&Path>) -> Result<Self, Mistakes> {
+        let path = file.unwrap_or_else(|| Path::new(DEFAULT_FILE));
+        let drop_ins = path.with_extension("d");
+        let sources = Sources {
+            file: path,
+            file_may_be_absent: file.is_none(),
+            drop_ins: Some(&drop_ins),
+            environment_prefix: ENVIRONMENT_PREFIX,
+        };
+        config_file::read(&sources, env::vars_os(), Self::check)
+    }
+
+    /// Where the admin socket is, for a command that talks to the daemon: read leniently, since a
+    /// mistake elsewhere in the configuration must not keep anyone from asking for the status.
+    #[must_use]
+    pub fn socket_path(file: Option<&Path>) -> PathBuf {
+        Self::read(file).map_or_else(
+            |_| PathBuf::from(DEFAULT_SOCKET),
+            |config| config.admin.socket,
+        )
+    }
+
+    fn check(mut root: Section<'_>) -> Option<Self> {
+        let state_dir = root.path_or("state_dir", DEFAULT_STATE_DIRECTORY);
+        let drain_timeout = root.duration(
+            "drain_timeout",
+            DEFAULT_DRAIN_TIMEOUT,
+            Duration::ZERO..=MAX_DRAIN_TIMEOUT,
+        );
+        let admin = AdminConfig::check(root.section("admin"));
+        let log = LogConfig::check(root.section("log"));
+        let network = NetworkConfig::check(root.section("network"));
+        let upstreams = upstream::check_all(root.sections("upstream"));
+        Some(Self {
+            state_dir,
+            drain_timeout,
+            admin,
+            log,
+            network: network?,
+            upstreams: upstreams?,
+        })
+    }
+}
+
+impl AdminConfig {
+    fn check(mut section: Section<'_>) -> Self {
+        Self {
+            socket: section.path_or("socket", DEFAULT_SOCKET),
+            group: section.optional_string("group"),
+        }
+    }
+}
+
+impl LogConfig {
+    fn check(mut section: Section<'_>) -> Self {
+        Self {
+            level: section.choice("level", &LogLevel::CHOICES, LogLevel::Info),
+            format: section.choice("format", &LogFormat::CHOICES, LogFormat::Text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use http::HeaderName;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<AgentConfig, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.toml");
+        fs::write(&path, text).unwrap();
+        AgentConfig::read(Some(&path)).map_err(|mistakes| mistakes.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_defaults_and_reaches_nothing() {
+        let config = read("").unwrap();
+        assert_eq!(config.state_dir, Path::new(DEFAULT_STATE_DIRECTORY));
+        assert_eq!(config.admin.socket, Path::new(DEFAULT_SOCKET));
+        assert_eq!(config.admin.group, None);
+        assert_eq!(config.drain_timeout, DEFAULT_DRAIN_TIMEOUT);
+        assert!(matches!(config.network.proxy, ProxyChoice::Environment));
+        assert_eq!(config.network.tls_inspection, TlsInspection::Refuse);
+        assert!(config.upstreams.is_empty());
+    }
+
+    #[test]
+    fn an_upstream_is_read_with_its_rules_and_credentials() {
+        let config = read(
+            r#"
+            [[upstream]]
+            name = "jira"
+            url = "https://jira.corp.local:8443/jira"
+            set_headers = { Authorization = { credential = "jira-token" }, X-Key = { env = "KEY" } }
+            response_timeout = "5s"
+            [[upstream.allow]]
+            methods = ["GET", "PUT"]
+            path = "/rest/api/2/issue/{key}"
+            "#,
+        )
+        .unwrap();
+        let [jira] = config.upstreams.as_slice() else {
+            panic!("{config:?}");
+        };
+        assert_eq!(jira.url.path(), "/jira");
+        assert_eq!(jira.response_timeout, Duration::from_secs(5));
+        assert_eq!(jira.max_in_flight, upstream::DEFAULT_MAX_IN_FLIGHT);
+        assert_eq!(
+            jira.set_headers,
+            [
+                (
+                    HeaderName::from_static("authorization"),
+                    CredentialSource::Credential("jira-token".to_owned())
+                ),
+                (
+                    HeaderName::from_static("x-key"),
+                    CredentialSource::Environment("KEY".to_owned())
+                ),
+            ]
+        );
+        assert_eq!(jira.allow.len(), 1);
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let text = read(
+            r#"
+            drain_timeout = "soon"
+            [network]
+            proxy = "ftp://proxy"
+            tls_inspection = "perhaps"
+            [[upstream]]
+            name = "a b"
+            url = "ftp://x"
+            [[upstream]]
+            name = "jira"
+            url = "https://user:hunter2@jira.corp.local"
+            max_in_flight = 0
+            set_headers = { Connection = { env = "A" }, A = { }, B = { file = "relative" } }
+            [[upstream.allow]]
+            path = "/x"
+            [[upstream]]
+            name = "jira"
+            url = "https://jira.corp.local/?q=1"
+            "#,
+        )
+        .unwrap_err();
+        for key in [
+            "drain_timeout",
+            "network.proxy",
+            "network.tls_inspection",
+            "upstream[a b].name",
+            "upstream[a b].url",
+            "upstream[jira].url",
+            "upstream[jira].max_in_flight",
+            "upstream[jira].set_headers",
+            "has a header without exactly one source",
+            "upstream[jira].set_headers.B.file",
+            "upstream[jira].allow[#1].methods",
+            "upstream[jira].name",
+        ] {
+            assert!(text.contains(key), "{key} not in\n{text}");
+        }
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn the_reference_shows_every_key_and_every_default() {
+        let reference = include_str!("../../config/agent.toml");
+        let shipped = read(reference).unwrap();
+        assert!(
+            shipped.upstreams.is_empty(),
+            "the shipped file allows nothing"
+        );
+
+        // Every commented key, put into force, must be known; the example upstream must be whole.
+        let uncommented: String = reference
+            .lines()
+            .map(|line| match line.strip_prefix("#: ") {
+                Some(example) => format!("{example}\n"),
+                None => format!("{line}\n"),
+            })
+            .collect();
+        let keys = uncommented
+            .lines()
+            .filter(|line| !line.starts_with('#') && line.contains(" = "))
+            .count();
+        assert_eq!(keys, KEYS_OF_THE_REFERENCE, "{uncommented}");
+        let whole = read(&uncommented).unwrap();
+        assert_eq!(whole.upstreams.len(), 1);
+
+        let defaults = read("").unwrap();
+        assert_eq!(shipped.state_dir, defaults.state_dir);
+        assert_eq!(whole.state_dir, defaults.state_dir);
+        assert_eq!(whole.drain_timeout, defaults.drain_timeout);
+        assert_eq!(whole.admin.socket, defaults.admin.socket);
+        assert_eq!(whole.log, defaults.log);
+        assert_eq!(
+            whole.network.tls_inspection,
+            defaults.network.tls_inspection
+        );
+        let [example] = whole.upstreams.as_slice() else {
+            panic!("one example upstream");
+        };
+        assert_eq!(example.connect_timeout, upstream::DEFAULT_CONNECT_TIMEOUT);
+        assert_eq!(example.response_timeout, upstream::DEFAULT_RESPONSE_TIMEOUT);
+        assert_eq!(example.max_in_flight, upstream::DEFAULT_MAX_IN_FLIGHT);
+    }
+
+    /// One more when a key is added, in `config/agent.toml` and here.
+    const KEYS_OF_THE_REFERENCE: usize = 18;
+}

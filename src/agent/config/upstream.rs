@@ -1,10 +1,13 @@
 //! One `[[upstream]]`: a service in the private network, what may be asked of it, and with which credentials.
 
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{HeaderName, Uri};
+use http::{HeaderName, Uri, header};
 
+use crate::config_file::Section;
 use crate::name::Name;
 
 /// Until a connection to an upstream is up, TLS included. A service in the same network answers in
@@ -15,7 +18,23 @@ pub(super) const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Calls to one upstream at once: enough for any tracker, and few enough not to overwhelm it.
 pub(super) const DEFAULT_MAX_IN_FLIGHT: usize = 64;
 /// The most that may be configured: beyond it the process would run out of file descriptors first.
-pub(super) const MAX_IN_FLIGHT_CEILING: usize = 4096;
+const MAX_IN_FLIGHT_CEILING: usize = 4096;
+
+/// Time-outs are configured within these bounds: shorter is a slip, longer is for ever.
+const TIMEOUT_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(60 * 60);
+/// Headers that belong to a connection or to the message's framing, never to a credential.
+const UNSETTABLE: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    header::HOST,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHORIZATION,
+];
 
 /// A service in the private network that the agent may reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,4 +76,154 @@ pub enum CredentialSource {
     File(PathBuf),
     /// An environment variable.
     Environment(String),
+}
+
+/// Checks all `[[upstream]]` tables; `None` when one of them is not whole.
+pub(super) fn check_all(sections: Vec<Section<'_>>) -> Option<Vec<UpstreamConfig>> {
+    let count = sections.len();
+    let mut names = BTreeSet::new();
+    let mut upstreams = Vec::with_capacity(count);
+    for mut section in sections {
+        if !section
+            .optional_string("name")
+            .is_none_or(|name| names.insert(name))
+        {
+            section.mistake("name", "is used twice", "give each upstream its own name");
+        }
+        upstreams.extend(UpstreamConfig::check(&mut section));
+    }
+    (upstreams.len() == count).then_some(upstreams)
+}
+
+impl UpstreamConfig {
+    fn check(section: &mut Section<'_>) -> Option<Self> {
+        let name = section.parsed("name");
+        let url = check_url(section);
+        let ca_file = section.optional_path("ca_file");
+        let set_headers = check_headers(section);
+        let connect_timeout =
+            section.duration("connect_timeout", DEFAULT_CONNECT_TIMEOUT, TIMEOUT_RANGE);
+        let response_timeout =
+            section.duration("response_timeout", DEFAULT_RESPONSE_TIMEOUT, TIMEOUT_RANGE);
+        let max_in_flight = section.number(
+            "max_in_flight",
+            DEFAULT_MAX_IN_FLIGHT,
+            1..=MAX_IN_FLIGHT_CEILING,
+        );
+        let allow = section
+            .sections("allow")
+            .into_iter()
+            .filter_map(RawRule::check)
+            .collect();
+        Some(Self {
+            name: name?,
+            url: url?,
+            ca_file,
+            set_headers,
+            connect_timeout,
+            response_timeout,
+            max_in_flight,
+            allow,
+        })
+    }
+}
+
+impl RawRule {
+    fn check(mut section: Section<'_>) -> Option<Self> {
+        let path = section.string("path");
+        let methods = section.strings("methods");
+        if methods.is_empty() {
+            section.mistake(
+                "methods",
+                "names no method",
+                "write for instance methods = [\"GET\"]",
+            );
+        }
+        Some(Self {
+            methods,
+            path: path?,
+        })
+    }
+}
+
+/// The address of an upstream: scheme, host, perhaps port and path prefix, and nothing else.
+fn check_url(section: &mut Section<'_>) -> Option<Uri> {
+    let text = section.string("url")?;
+    let refuse = |problem: &str| {
+        section.mistake(
+            "url",
+            problem,
+            "write for instance \"https://jira.corp.local:8443\"",
+        );
+        None
+    };
+    // `Uri` drops fragments without a word.
+    if text.contains('#') {
+        return refuse("has a fragment, which means nothing here");
+    }
+    let Ok(url) = text.parse::<Uri>() else {
+        return refuse("is not a URL");
+    };
+    if !matches!(url.scheme_str(), Some("http" | "https")) {
+        return refuse("begins neither with http:// nor with https://");
+    }
+    let Some(authority) = url.authority().filter(|it| !it.host().is_empty()) else {
+        return refuse("names no host");
+    };
+    if authority.as_str().contains('@') {
+        return refuse(
+            "holds user information; use set_headers, which keeps secrets out of this file",
+        );
+    }
+    if url.query().is_some() {
+        return refuse("has a query, which belongs to the calls");
+    }
+    Some(url)
+}
+
+fn check_headers(section: &mut Section<'_>) -> Vec<(HeaderName, CredentialSource)> {
+    let mut headers = Vec::new();
+    for (key, mut value) in section.keyed_sections("set_headers") {
+        let source = CredentialSource::check(&mut value, section);
+        match HeaderName::from_bytes(key.as_bytes()) {
+            Ok(name) if UNSETTABLE.contains(&name) || name.as_str().starts_with("relay-") => {
+                section.mistake(
+                    "set_headers",
+                    format!("sets {name}, which belongs to the connection"),
+                    "leave it out",
+                );
+            }
+            Ok(name) => headers.extend(source.map(|source| (name, source))),
+            Err(_) => section.mistake(
+                "set_headers",
+                format!("has {key:?}, which is not the name of a header"),
+                "write for instance Authorization",
+            ),
+        }
+    }
+    headers
+}
+
+impl CredentialSource {
+    fn check(value: &mut Section<'_>, headers: &Section<'_>) -> Option<Self> {
+        // A credential's name is a file name in one directory, so it follows the rule of names.
+        let credential = value
+            .optional_parsed::<Name>("credential")
+            .map(|name| Self::Credential(name.to_string()));
+        let file = value.optional_path("file").map(Self::File);
+        let environment = value.optional_string("env").map(Self::Environment);
+        let given = ["credential", "file", "env"]
+            .into_iter()
+            .filter(|key| value.has(key))
+            .count();
+        if given != 1 {
+            headers.mistake(
+                "set_headers",
+                "has a header without exactly one source",
+                "write one of { credential = \"name\" }, { file = \"/path\" }, { env = \"NAME\" }",
+            );
+            return None;
+        }
+        credential.or(file).or(environment)
+    }
 }
