@@ -1,0 +1,285 @@
+//! A snapshot of the running agent: what `agent status --json` and `GET /v1/status` show.
+//!
+//! A stable format: fields are added, never renamed or taken away, within one `version`. Holds no
+//! secret and no content of calls. Times are RFC 3339 in UTC.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::lifecycle::Phase;
+use crate::agent::state::{ConnectionRecord, Damaged, Standing};
+use crate::error_chain;
+
+/// The version of the format.
+pub const VERSION: u32 = 1;
+
+/// The whole agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Program and version.
+    pub software: String,
+    /// The daemon's process id.
+    pub process_id: u32,
+    /// Since when it runs.
+    pub started_at: String,
+    /// Whether it is about to stop.
+    pub draining: bool,
+    /// The level of the log.
+    pub log_level: String,
+    /// Every connection, by name.
+    pub connections: Vec<ConnectionStatus>,
+    /// Every upstream, in the order of the configuration.
+    pub upstreams: Vec<UpstreamStatus>,
+}
+
+/// One connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionStatus {
+    /// Its name; of a damaged record, its id.
+    pub name: String,
+    /// Its id.
+    pub connection: String,
+    /// Short name of the public side.
+    pub public_side: String,
+    /// Short name of this side.
+    pub private_side: String,
+    /// Where the relay is.
+    pub relay_url: String,
+    /// This side's project for the incoming synchronisation.
+    pub project: Option<String>,
+    /// Whether calls pass.
+    pub state: ConnectionState,
+    /// Whether this side deactivated it.
+    pub deactivated_here: bool,
+    /// Whether the public side deactivated it, as far as it has told.
+    pub deactivated_there: bool,
+    /// The link.
+    pub link: LinkStatus,
+}
+
+/// Whether calls of a connection pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConnectionState {
+    /// They pass while the link is up.
+    Active,
+    /// One side, or both, deactivated it.
+    Deactivated,
+    /// It was removed here, and the relay has not been told yet.
+    Removing,
+    /// The relay refused it for good.
+    Ended,
+    /// Its record cannot be read.
+    Damaged,
+}
+
+/// The link of one connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// `connecting`, `online`, `reconnecting`, `ended`, `stopped` or `unknown`.
+    pub status: String,
+    /// Since when it is online.
+    pub since: Option<String>,
+    /// When the relay was last heard.
+    pub last_seen: Option<String>,
+    /// Why it is not online.
+    pub why: Option<String>,
+    /// When the next dial starts.
+    pub next_dial_at: Option<String>,
+    /// Dials in a row that failed.
+    pub failures: u32,
+    /// Links made since the daemon started.
+    pub links_made: u64,
+    /// What the relay calls itself.
+    pub relay_software: Option<String>,
+}
+
+/// One upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamStatus {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub url: String,
+    /// How many rules allow something of it.
+    pub rules: usize,
+    /// Answers by class of status (`2xx`), since the daemon started.
+    pub calls: BTreeMap<String, u64>,
+}
+
+/// What a link task knows beside its record and its phase.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LinkFacts {
+    /// Whether the public side deactivated the connection, as far as it has told.
+    pub deactivated_there: bool,
+    /// When the relay was last heard.
+    pub last_seen: Option<SystemTime>,
+    /// Links made since the daemon started.
+    pub links_made: u64,
+    /// What the relay calls itself.
+    pub relay_software: Option<String>,
+}
+
+impl ConnectionStatus {
+    /// The snapshot of a connection whose record can be read.
+    #[must_use]
+    pub fn of(record: &ConnectionRecord, phase: &Phase, facts: &LinkFacts) -> Self {
+        Self {
+            name: record.name.to_string(),
+            connection: record.connection.to_string(),
+            public_side: record.public_side.to_string(),
+            private_side: record.private_side.to_string(),
+            relay_url: record.relay_url.to_string(),
+            project: record.project.clone(),
+            state: match record.standing {
+                Standing::Kept if record.deactivated || facts.deactivated_there => {
+                    ConnectionState::Deactivated
+                }
+                Standing::Kept => ConnectionState::Active,
+                Standing::RemovedHere => ConnectionState::Removing,
+                Standing::Ended { .. } => ConnectionState::Ended,
+            },
+            deactivated_here: record.deactivated,
+            deactivated_there: facts.deactivated_there,
+            link: LinkStatus::of(phase, facts),
+        }
+    }
+
+    /// The snapshot of a connection whose record cannot be read.
+    #[must_use]
+    pub fn of_damaged(damaged: &Damaged) -> Self {
+        let id = damaged.connection.to_string();
+        Self {
+            name: id.clone(),
+            connection: id,
+            public_side: "unknown".to_owned(),
+            private_side: "unknown".to_owned(),
+            relay_url: "unknown".to_owned(),
+            project: None,
+            state: ConnectionState::Damaged,
+            deactivated_here: false,
+            deactivated_there: false,
+            link: LinkStatus {
+                status: "unknown".to_owned(),
+                why: Some(error_chain::chain(&damaged.error).to_string()),
+                ..LinkStatus::default()
+            },
+        }
+    }
+}
+
+impl ConnectionState {
+    /// The word of the format.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Deactivated => "deactivated",
+            Self::Removing => "removing",
+            Self::Ended => "ended",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+impl LinkStatus {
+    /// Whether the link is up.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.status == "online"
+    }
+
+    fn of(phase: &Phase, facts: &LinkFacts) -> Self {
+        let (since, next_dial_at, failures) = match phase {
+            Phase::Online { since } => (Some(*since), None, 0),
+            Phase::Waiting {
+                until, failures, ..
+            } => (None, Some(*until), *failures),
+            Phase::Dialling { failures } => (None, None, *failures),
+            Phase::Ended { .. } | Phase::Stopped => (None, None, 0),
+        };
+        Self {
+            status: phase.word().to_owned(),
+            since: since.map(text_of),
+            last_seen: facts.last_seen.map(text_of),
+            why: phase.why().map(str::to_owned),
+            next_dial_at: next_dial_at.map(text_of),
+            failures,
+            links_made: facts.links_made,
+            relay_software: facts.relay_software.clone(),
+        }
+    }
+}
+
+/// A time as the format writes it.
+#[must_use]
+pub fn text_of(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::state::tests::example;
+
+    #[test]
+    fn either_side_deactivates_and_both_must_activate() {
+        let mut record = example("acme_to_widgets");
+        let mut facts = LinkFacts::default();
+        let mut state = |here, there| {
+            record.deactivated = here;
+            facts.deactivated_there = there;
+            ConnectionStatus::of(&record, &Phase::begin(), &facts).state
+        };
+        assert_eq!(state(false, false), ConnectionState::Active);
+        assert_eq!(state(true, false), ConnectionState::Deactivated);
+        assert_eq!(state(false, true), ConnectionState::Deactivated);
+        assert_eq!(state(true, true), ConnectionState::Deactivated);
+    }
+
+    #[test]
+    fn the_format_is_the_one_that_scripts_rely_on() {
+        let record = ConnectionRecord {
+            connection: crate::identity::ConnectionId::from_bytes([7; 16]),
+            ..example("acme_to_widgets")
+        };
+        let facts = LinkFacts {
+            last_seen: Some(SystemTime::UNIX_EPOCH),
+            links_made: 2,
+            relay_software: Some("relay-agent/0.1.0".to_owned()),
+            ..LinkFacts::default()
+        };
+        let phase = Phase::Online {
+            since: SystemTime::UNIX_EPOCH,
+        };
+        let status = ConnectionStatus::of(&record, &phase, &facts);
+        assert_eq!(
+            serde_json::to_value(&status).unwrap(),
+            serde_json::json!({
+                "name": "acme_to_widgets",
+                "connection": "c_BwcHBwcHBwcHBwcHBwcHBw",
+                "public_side": "acme",
+                "private_side": "widgets",
+                "relay_url": "https://relay.example.com:8443",
+                "project": "SYNC",
+                "state": "active",
+                "deactivated_here": false,
+                "deactivated_there": false,
+                "link": {
+                    "status": "online",
+                    "since": "1970-01-01T00:00:00Z",
+                    "last_seen": "1970-01-01T00:00:00Z",
+                    "why": null,
+                    "next_dial_at": null,
+                    "failures": 0,
+                    "links_made": 2,
+                    "relay_software": "relay-agent/0.1.0",
+                },
+            })
+        );
+    }
+}
