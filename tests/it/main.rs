@@ -1,3 +1,8 @@
-//! The whole product, and the rules of the code, in one test binary.
+//! All integration tests, in one binary: one link step, and one place for what they share.
+//!
+//! `sources`, `layers` and `tidy` hold the repository's own rules; the others start the programs' parts.
+#![cfg(test)]
 
-mod vectors;
+mod layers;
+mod sources;
+mod tidy;
