@@ -1,0 +1,258 @@
+//! The relay's configuration: read from files and the environment, checked whole, with all mistakes at once.
+//!
+//! `config/relay.toml` is the reference for people; a test keeps it in step with what is asked for
+//! here. Opens no socket and reads no certificate: a configuration can be checked on any machine.
+
+mod tls;
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use self::tls::TlsMode;
+
+use crate::config_file::{self, Mistakes, Section, Sources};
+use crate::invitation::RelayUrl;
+use crate::logging::{LogFormat, LogLevel};
+
+/// Where the configuration is looked for when the command line names none.
+pub const DEFAULT_PATH: &str = "/etc/relay-agent/relay.toml";
+/// Where the admin socket is when the configuration names none.
+pub const DEFAULT_ADMIN_SOCKET: &str = "/run/relay/admin.sock";
+/// Where the state is when the configuration names none; systemd's `StateDirectory=relay`.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/relay";
+/// The port that needs no privilege and that firewalls let out most often after 443.
+const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
+/// Long enough for the partner's next working day, short enough for a forgotten mail.
+const DEFAULT_INVITATION_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Under systemd's 90 s, so that the relay ends by itself.
+const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A configuration without mistakes.
+#[derive(Debug, Clone)]
+pub struct RelayConfig {
+    /// Where agents and callers connect.
+    pub listen: SocketAddr,
+    /// A second listener without TLS for callers on this machine; always a loopback address.
+    pub plain_listen: Option<SocketAddr>,
+    /// What invitations say: where agents find this relay.
+    pub public_url: RelayUrl,
+    /// Database, identity and, in a trial, the certificate. Mode 0700.
+    pub state_dir: PathBuf,
+    /// How long a new invitation can be redeemed.
+    pub invitation_life: Duration,
+    /// How long calls under way may take to finish after SIGTERM.
+    pub drain_timeout: Duration,
+    /// Who ends TLS, and with which certificate.
+    pub tls: TlsMode,
+    /// The admin socket.
+    pub admin: AdminConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// What bounds callers and agents.
+    pub limits: LimitsConfig,
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone)]
+pub struct AdminConfig {
+    /// Path of the socket.
+    pub socket: PathBuf,
+    /// Whose members may use it, beside root and the relay's own user.
+    pub group: Option<String>,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Copy)]
+pub struct LogConfig {
+    /// How much is logged.
+    pub level: LogLevel,
+    /// In which form.
+    pub format: LogFormat,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, Copy)]
+pub struct LimitsConfig {
+    /// Sockets of callers and agents that may be open at once.
+    pub sockets: usize,
+    /// Calls of one connection that may be under way at once.
+    pub calls_per_connection: usize,
+    /// How long TLS and the head of a request may take to arrive.
+    pub head_timeout: Duration,
+    /// How long a caller's connection may stay open without a call.
+    pub idle_timeout: Duration,
+    /// How long after a link was lost the agent counts as reconnecting rather than offline.
+    pub redial_grace: Duration,
+}
+
+impl RelayConfig {
+    /// Reads the file at `path`, the drop-ins beside it (`relay.toml` → `relay.d/*.toml`) and the
+    /// environment (`RELAY__…`). Without a path: the default one, which may be absent.
+    ///
+    /// # Errors
+    /// All the mistakes at once.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, Mistakes> {
+        read(path, environment, Self::check)
+    }
+
+    fn check(mut root: Section<'_>) -> Option<Self> {
+        let listen = root.optional_parsed("listen").unwrap_or(DEFAULT_LISTEN);
+        let plain_listen = root.optional_parsed::<SocketAddr>("plain_listen");
+        if plain_listen.is_some_and(|address| !address.ip().is_loopback()) {
+            root.mistake(
+                "plain_listen",
+                "is not a loopback address, and tokens would cross the network in the clear",
+                "use 127.0.0.1 or [::1], or remove it and call through listen",
+            );
+        }
+        let public_url = root.parsed::<RelayUrl>("public_url");
+        let tls = TlsMode::check(root.section("tls"));
+        if let (Some(url), Some(TlsMode::Files { .. } | TlsMode::SelfSigned)) = (&public_url, &tls)
+            && !url.is_tls()
+        {
+            root.mistake(
+                "public_url",
+                "begins with http:// although the relay serves TLS",
+                "begin it with https://, or set [tls] mode = \"off\" behind a load balancer",
+            );
+        }
+        let state_dir = root.path_or("state_dir", DEFAULT_STATE_DIR);
+        let invitation_life = root.duration(
+            "invitation_life",
+            DEFAULT_INVITATION_LIFE,
+            Duration::from_secs(60)..=30 * DAY,
+        );
+        let drain_timeout = root.duration(
+            "drain_timeout",
+            DEFAULT_DRAIN_TIMEOUT,
+            Duration::ZERO..=HOUR,
+        );
+        let admin = AdminConfig::check(root.section("admin"));
+        let log = LogConfig::check(root.section("log"));
+        let limits = LimitsConfig::check(root.section("limits"));
+        Some(Self {
+            listen,
+            plain_listen,
+            public_url: public_url?,
+            state_dir,
+            invitation_life,
+            drain_timeout,
+            tls: tls?,
+            admin,
+            log,
+            limits,
+        })
+    }
+}
+
+impl AdminConfig {
+    fn check(mut section: Section<'_>) -> Self {
+        Self {
+            socket: section.path_or("socket", DEFAULT_ADMIN_SOCKET),
+            group: section.optional_string("group"),
+        }
+    }
+}
+
+impl LogConfig {
+    fn check(mut section: Section<'_>) -> Self {
+        Self {
+            level: section.choice("level", &LogLevel::CHOICES, LogLevel::Info),
+            format: section.choice("format", &LogFormat::CHOICES, LogFormat::Text),
+        }
+    }
+}
+
+impl LimitsConfig {
+    fn check(mut section: Section<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            sockets: section.number("sockets", default.sockets, 16..=1_000_000),
+            calls_per_connection: section.number(
+                "calls_per_connection",
+                default.calls_per_connection,
+                1..=100_000,
+            ),
+            head_timeout: section.duration(
+                "head_timeout",
+                default.head_timeout,
+                SECOND..=10 * 60 * SECOND,
+            ),
+            idle_timeout: section.duration("idle_timeout", default.idle_timeout, SECOND..=DAY),
+            redial_grace: section.duration(
+                "redial_grace",
+                default.redial_grace,
+                Duration::ZERO..=HOUR,
+            ),
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            // Room for 10,000 agents and as many callers' sockets, at some tens of KiB each.
+            sockets: 20_000,
+            // Ten busy callers with a hundred requests each; an agent's own limits are lower.
+            calls_per_connection: 1_000,
+            // A slow mobile network needs less than half of it; a slowloris gets no more.
+            head_timeout: Duration::from_secs(10),
+            // Longer than most callers' pools keep a connection, so that they close first.
+            idle_timeout: Duration::from_secs(120),
+            // An agent redials within this time after an ordinary cut.
+            redial_grace: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The path of the admin socket that a configuration names, for commands that only want to talk to
+/// the running relay. Its other mistakes are for `relay serve` to report.
+///
+/// # Errors
+/// Only what keeps the file from being read.
+pub fn admin_socket(
+    path: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<PathBuf, Mistakes> {
+    let mut socket = None;
+    let whole = read(path, environment, |mut root| {
+        let found = root
+            .section("admin")
+            .path_or("socket", DEFAULT_ADMIN_SOCKET);
+        socket = Some(found);
+        Some(())
+    });
+    match (socket, whole) {
+        (Some(socket), _) => Ok(socket),
+        (None, Err(mistakes)) => Err(mistakes),
+        (None, Ok(())) => Ok(DEFAULT_ADMIN_SOCKET.into()),
+    }
+}
+
+fn read<T>(
+    path: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    check: impl FnOnce(Section<'_>) -> Option<T>,
+) -> Result<T, Mistakes> {
+    let file = path.unwrap_or_else(|| Path::new(DEFAULT_PATH));
+    let sources = Sources {
+        file,
+        file_may_be_absent: path.is_none(),
+        drop_ins: Some(&file.with_extension("d")),
+        environment_prefix: "RELAY",
+    };
+    config_file::read(&sources, environment, check)
+}
+
+#[cfg(test)]
+mod tests;
