@@ -1,0 +1,122 @@
+//! The one map from what went wrong to what a client reads: status, code, and what to do.
+//!
+//! The relay's own trouble is logged in full here and told in one sentence, for the details are the
+//! operator's and not the asker's.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::{HeaderValue, WWW_AUTHENTICATE};
+
+use crate::error_chain::chain;
+use crate::problem::Problem;
+use crate::relay::connections::{ChangeError, RedeemError};
+
+/// Why a request of the management API was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    /// No route has this path.
+    #[error("there is nothing at this path")]
+    NoSuchRoute,
+    /// The path knows other methods.
+    #[error("this path does not know this method")]
+    MethodNotAllowed,
+    /// The body or a part of the path cannot be used.
+    #[error("the request cannot be used: {0}")]
+    BadRequest(String),
+    /// The body did not arrive in time.
+    #[error("the request's body did not arrive in time")]
+    TooSlow,
+    /// No token came along.
+    #[error("a token is missing")]
+    NoToken,
+    /// The token is nobody's.
+    #[error("the token is not valid")]
+    BadToken,
+    /// The token is for calls.
+    #[error("the token is for calls, not for management")]
+    NotAnAdmin,
+    /// Asked over the network, and only the machine's own admins may.
+    #[error("this is for the admin socket only")]
+    LocalOnly,
+    /// A change that was not made.
+    #[error("the change was not made")]
+    Change(#[source] ChangeError),
+    /// A redemption that was not accepted.
+    #[error("the invitation was not redeemed")]
+    Redeem(#[source] RedeemError),
+    /// The relay's own trouble.
+    #[error("the relay is not ready: {0}")]
+    NotReady(&'static str),
+}
+
+impl ApiError {
+    fn problem(&self) -> Problem {
+        match self {
+            Self::NoSuchRoute => problem(StatusCode::NOT_FOUND, "not-found", self)
+                .detail("Calls begin with /c/{connection}/{upstream}/, management with /v1/."),
+            Self::MethodNotAllowed => {
+                problem(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", self)
+            }
+            Self::BadRequest(_) => problem(StatusCode::BAD_REQUEST, "bad-request", self),
+            Self::TooSlow => problem(StatusCode::REQUEST_TIMEOUT, "too-slow", self),
+            Self::NoToken => problem(StatusCode::UNAUTHORIZED, "no-token", self).detail(
+                "Send Relay-Authorization: Bearer rt_…; `relay token create --admin` makes one.",
+            ),
+            Self::BadToken => problem(StatusCode::UNAUTHORIZED, "bad-token", self)
+                .detail("It may have been revoked; `relay token list` shows those that are valid."),
+            Self::NotAnAdmin => problem(StatusCode::FORBIDDEN, "not-an-admin", self)
+                .detail("Management needs a token made with `relay token create --admin`."),
+            Self::LocalOnly => problem(StatusCode::FORBIDDEN, "local-only", self)
+                .detail("Use the relay's command on its own machine."),
+            Self::Change(error) => change(error),
+            Self::Redeem(RedeemError::Refused(reason)) => reason.problem(),
+            Self::Redeem(RedeemError::Failed(error)) => change(error),
+            Self::NotReady(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "not-ready", self),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let challenge = matches!(self, Self::NoToken | Self::BadToken);
+        let mut response = self.problem().into_response().map(axum::body::Body::new);
+        if challenge {
+            let value = HeaderValue::from_static("Bearer realm=\"relay\"");
+            response.headers_mut().insert(WWW_AUTHENTICATE, value);
+        }
+        response
+    }
+}
+
+fn problem(status: StatusCode, code: &'static str, error: &ApiError) -> Problem {
+    Problem::new(status, code, error.to_string())
+}
+
+fn change(error: &ChangeError) -> Problem {
+    let told = |status, code| Problem::new(status, code, error.to_string());
+    match error {
+        ChangeError::UnknownConnection(_) => told(StatusCode::NOT_FOUND, "unknown-connection")
+            .detail("`relay connections` lists those that there are."),
+        ChangeError::UnknownToken(_) => told(StatusCode::NOT_FOUND, "unknown-token")
+            .detail("`relay token list` lists those that there are."),
+        ChangeError::NameTaken(_) => told(StatusCode::CONFLICT, "name-taken")
+            .detail("Choose another with --name, or remove the other connection first."),
+        ChangeError::DefaultName(why) => told(StatusCode::BAD_REQUEST, "bad-name")
+            .detail(format!("{why}. Choose a name with --name.")),
+        ChangeError::AlreadyAccepted { .. } => told(StatusCode::CONFLICT, "already-accepted")
+            .detail(
+                "Its invitation is used up, and no other agent can take its place. To let another \
+                 agent in, remove the connection and initiate it again; to stop it, deactivate it.",
+            ),
+        ChangeError::RemovedByFarSide(_) => told(StatusCode::CONFLICT, "removed-by-far-side")
+            .detail("Remove it here as well, and initiate a new one to connect again."),
+        ChangeError::Store(_) | ChangeError::Identity(_) => {
+            tracing::error!(error = %chain(error), "a change failed");
+            told(StatusCode::SERVICE_UNAVAILABLE, "store-failed")
+                .detail("Nothing was changed. The relay's log says why; try again afterwards.")
+                .retry_after(Duration::from_secs(5))
+        }
+    }
+}

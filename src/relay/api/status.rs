@@ -1,0 +1,43 @@
+//! `/v1/status`, the health checks, and the log's level.
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+
+use super::Context;
+use super::access::{Admin, LocalAdmin};
+use super::errors::ApiError;
+use super::extract::Body;
+use super::views::{LogLevelRequest, StatusView};
+use crate::logging::LogLevel;
+
+/// The process answers.
+pub(super) async fn is_alive() -> &'static str {
+    "ok\n"
+}
+
+/// New work is welcome: for load balancers to look at.
+pub(super) async fn is_ready(State(context): State<Context>) -> Result<&'static str, ApiError> {
+    if context.shared.shutdown.is_draining() {
+        return Err(ApiError::NotReady("it is draining"));
+    }
+    if !context.shared.store.is_healthy().await {
+        return Err(ApiError::NotReady("its database does not answer"));
+    }
+    Ok("ok\n")
+}
+
+pub(super) async fn show(_: Admin, State(context): State<Context>) -> Json<StatusView> {
+    Json(StatusView::new(&context.shared))
+}
+
+pub(super) async fn set_log_level(
+    _: LocalAdmin,
+    State(context): State<Context>,
+    Body(request): Body<LogLevelRequest>,
+) -> Result<StatusCode, ApiError> {
+    let level = request.level.parse::<LogLevel>();
+    let level = level.map_err(|error| ApiError::BadRequest(error.to_string()))?;
+    context.shared.log.set_level(level);
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,387 @@
+//! The JSON of the management API, both ways. The relay's own command reads what is written here.
+//!
+//! Times are RFC 3339, in UTC. Members may be added; those that are here stay. Never holds a secret,
+//! but for the two answers that show one once.
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::Name;
+use crate::relay::clock::rfc3339;
+use crate::relay::connections::Issued;
+use crate::relay::record::{Scope, State, TokenRecord};
+use crate::relay::registry::{Connection, LinkStatus, Registry};
+use crate::relay::shared::Shared;
+use crate::secret::Secret;
+
+/// The version of every document here.
+pub const VERSION: u32 = 1;
+
+/// `GET /v1/connections`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConnectionsView {
+    /// [`VERSION`].
+    pub version: u32,
+    /// By name.
+    pub connections: Vec<ConnectionView>,
+}
+
+/// One connection.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConnectionView {
+    /// For machines.
+    pub id: String,
+    /// For people.
+    pub name: Name,
+    /// The public side's short name.
+    pub local: Name,
+    /// The private side's short name.
+    pub remote: Name,
+    /// How they synchronise: `script`.
+    pub mode: String,
+    /// What the admin wrote about it.
+    pub description: String,
+    /// The public side's project.
+    pub project: Option<String>,
+    /// `pending`, `active`, `deactivated` or `removed`.
+    pub state: String,
+    /// The state in words, with the side that is to be asked.
+    pub state_text: String,
+    /// Each side's own flag.
+    pub deactivated: DeactivatedView,
+    /// The link.
+    pub link: LinkView,
+    /// When the agent was last linked.
+    pub last_seen_at: Option<String>,
+    /// The far side; `null` is "unknown": nobody has accepted yet.
+    pub far_side: Option<FarSideView>,
+    /// The newest invitation.
+    pub invitation: Option<InvitationView>,
+    /// When it was initiated.
+    pub created_at: String,
+    /// Calls under way.
+    pub calls_in_flight: usize,
+}
+
+/// Which sides hold a connection deactivated.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct DeactivatedView {
+    /// The public side, with the relay.
+    pub here: bool,
+    /// The private side, with the agent.
+    pub there: bool,
+}
+
+/// A connection's link.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LinkView {
+    /// `online`, `reconnecting` or `offline`.
+    pub status: String,
+    /// Since when it is online.
+    pub since: Option<String>,
+    /// Where the agent comes from.
+    pub address: Option<String>,
+    /// The agent's program and version.
+    pub software: Option<String>,
+}
+
+/// Who accepted an invitation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FarSideView {
+    /// Its short name.
+    pub name: Name,
+    /// The fingerprint of the agent's key.
+    pub agent: String,
+    /// The agent's program and version when it accepted.
+    pub software: String,
+    /// The private side's project.
+    pub project: Option<String>,
+    /// When it accepted.
+    pub accepted_at: String,
+}
+
+/// An invitation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InvitationView {
+    /// `open`, `expired`, `used` or `revoked`.
+    pub state: String,
+    /// When it was issued.
+    pub issued_at: String,
+    /// When it expires or expired.
+    pub expires_at: String,
+}
+
+/// `POST /v1/connections`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InitiateRequest {
+    /// The public side's short name.
+    pub local: Name,
+    /// The private side's short name.
+    pub remote: Name,
+    /// The connection's name; without one, `<local>_to_<remote>`.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// A sentence about it.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// The public side's project.
+    #[serde(default)]
+    pub project: Option<String>,
+}
+
+/// The answer that shows an invitation code, once.
+#[derive(Serialize, Deserialize)]
+pub struct IssuedView {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The connection that it is for.
+    pub connection: ConnectionView,
+    /// The code. Whoever has it can accept.
+    pub invitation_code: String,
+}
+
+/// `GET /v1/tokens`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokensView {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Oldest first.
+    pub tokens: Vec<TokenView>,
+}
+
+/// One token, without its text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenView {
+    /// For revoking.
+    pub id: String,
+    /// What it is called.
+    pub name: Name,
+    /// `connection`, `all` or `admin`.
+    pub scope: String,
+    /// The connection, when it is for one.
+    pub connection: Option<Name>,
+    /// When it was made.
+    pub created_at: String,
+}
+
+/// `POST /v1/tokens`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTokenRequest {
+    /// For calls to this connection; without one, to all.
+    #[serde(default)]
+    pub connection: Option<String>,
+    /// For management.
+    #[serde(default)]
+    pub admin: bool,
+    /// What it is called.
+    #[serde(default)]
+    pub name: Option<Name>,
+}
+
+/// The answer that shows a token, once.
+#[derive(Serialize, Deserialize)]
+pub struct CreatedTokenView {
+    /// [`VERSION`].
+    pub version: u32,
+    /// All but its text.
+    #[serde(flatten)]
+    pub record: TokenView,
+    /// Its text.
+    pub token: String,
+}
+
+/// `GET /v1/status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatusView {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The relay's program and version.
+    pub software: String,
+    /// `serving` or `draining`.
+    pub status: String,
+    /// When the relay was started.
+    pub started_at: String,
+    /// Where it listens.
+    pub listen: String,
+    /// What invitations say.
+    pub public_url: String,
+    /// The relay's identity key.
+    pub identity: String,
+    /// The log's level.
+    pub log_level: String,
+    /// How many connections are in which state.
+    pub connections: CountsView,
+    /// Agents that are linked.
+    pub links_online: usize,
+    /// Calls under way.
+    pub calls_in_flight: usize,
+}
+
+/// Connections by state.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct CountsView {
+    /// Not accepted yet.
+    pub pending: usize,
+    /// In use.
+    pub active: usize,
+    /// Deactivated by one side or both.
+    pub deactivated: usize,
+    /// Removed by the far side.
+    pub removed: usize,
+}
+
+/// `PUT /v1/log-level`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogLevelRequest {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+}
+
+impl ConnectionsView {
+    pub(super) const fn new(connections: Vec<ConnectionView>) -> Self {
+        Self {
+            version: VERSION,
+            connections,
+        }
+    }
+}
+
+impl ConnectionView {
+    pub(super) fn new(connection: &Connection, now: u64) -> Self {
+        let record = connection.record();
+        let state = record.state();
+        Self {
+            id: record.id.to_string(),
+            name: record.name.clone(),
+            local: record.local.clone(),
+            remote: record.remote.clone(),
+            mode: crate::invitation::Mode::Script.to_string(),
+            description: record.description.clone(),
+            project: record.project.clone(),
+            state: state.word().to_owned(),
+            state_text: state.to_string(),
+            deactivated: DeactivatedView {
+                here: record.deactivated.here,
+                there: record.deactivated.there,
+            },
+            link: LinkView::new(&connection.link_status()),
+            last_seen_at: connection.last_seen_at(now).map(rfc3339),
+            far_side: record.accepted.as_ref().map(|accepted| FarSideView {
+                name: record.remote.clone(),
+                agent: accepted.agent_key.fingerprint(),
+                software: accepted.software.clone(),
+                project: accepted.project.clone(),
+                accepted_at: rfc3339(accepted.at),
+            }),
+            invitation: record.invitation.map(|invitation| InvitationView {
+                state: invitation.word(now).to_owned(),
+                issued_at: rfc3339(invitation.issued_at),
+                expires_at: rfc3339(invitation.expires_at),
+            }),
+            created_at: rfc3339(record.created_at),
+            calls_in_flight: connection.calls_in_flight(),
+        }
+    }
+}
+
+impl LinkView {
+    fn new(status: &LinkStatus) -> Self {
+        let word = |word: &str| Self {
+            status: word.to_owned(),
+            since: None,
+            address: None,
+            software: None,
+        };
+        match status {
+            LinkStatus::Online(live) => Self {
+                since: Some(rfc3339(live.since)),
+                address: Some(live.address.to_string()),
+                software: Some(live.software.clone()),
+                ..word("online")
+            },
+            LinkStatus::Reconnecting => word("reconnecting"),
+            LinkStatus::Offline => word("offline"),
+        }
+    }
+}
+
+impl IssuedView {
+    pub(super) fn new(issued: &Issued, now: u64) -> Self {
+        Self {
+            version: VERSION,
+            connection: ConnectionView::new(&issued.connection, now),
+            invitation_code: issued.code.expose().clone(),
+        }
+    }
+}
+
+impl TokensView {
+    pub(super) const fn new(tokens: Vec<TokenView>) -> Self {
+        Self {
+            version: VERSION,
+            tokens,
+        }
+    }
+}
+
+impl TokenView {
+    pub(super) fn new(token: &TokenRecord, registry: &Registry) -> Self {
+        let connection = match token.scope {
+            Scope::Connection(id) => registry.find_by_id(id),
+            Scope::AllConnections | Scope::Admin => None,
+        };
+        Self {
+            id: token.id.clone(),
+            name: token.label.clone(),
+            scope: token.scope.word().to_owned(),
+            connection: connection.map(|connection| connection.name().clone()),
+            created_at: rfc3339(token.created_at),
+        }
+    }
+}
+
+impl CreatedTokenView {
+    pub(super) fn new(record: TokenView, text: &Secret<String>) -> Self {
+        Self {
+            version: VERSION,
+            record,
+            token: text.expose().clone(),
+        }
+    }
+}
+
+impl StatusView {
+    pub(super) fn new(shared: &Shared) -> Self {
+        let all = shared.registry.list();
+        let mut connections = CountsView::default();
+        for connection in &all {
+            let count = match connection.state() {
+                State::Pending => &mut connections.pending,
+                State::Active => &mut connections.active,
+                State::Deactivated(_) => &mut connections.deactivated,
+                State::Removed => &mut connections.removed,
+            };
+            *count += 1;
+        }
+        let status = if shared.shutdown.is_draining() {
+            "draining"
+        } else {
+            "serving"
+        };
+        Self {
+            version: VERSION,
+            software: crate::protocol::SOFTWARE.to_owned(),
+            status: status.to_owned(),
+            started_at: rfc3339(shared.started_at),
+            listen: shared.config.listen.to_string(),
+            public_url: shared.config.public_url.to_string(),
+            identity: shared.identity.public_key().to_string(),
+            log_level: shared.log.level().to_string(),
+            connections,
+            links_online: all.iter().filter(|one| one.live().is_some()).count(),
+            calls_in_flight: all.iter().map(|one| one.calls_in_flight()).sum(),
+        }
+    }
+}

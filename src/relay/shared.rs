@@ -1,0 +1,87 @@
+//! What every listener, link and call of a running relay shares.
+
+use std::sync::Arc;
+
+use super::config::RelayConfig;
+use super::connections::Connections;
+use super::registry::Registry;
+use super::store::Store;
+use super::tokens::Tokens;
+use crate::identity::SigningKey;
+use crate::logging::LogHandle;
+use crate::shutdown::Shutdown;
+
+/// The running relay's parts. Handed around as one `Arc`; holds no listener and no task.
+#[derive(Debug)]
+pub struct Shared {
+    /// As read at start.
+    pub config: RelayConfig,
+    /// The key with which the relay signs what it says to agents.
+    pub identity: Arc<SigningKey>,
+    /// Connections and their live links, for every call.
+    pub registry: Arc<Registry>,
+    /// Who presented a token.
+    pub tokens: Arc<Tokens>,
+    /// Changes to connections and tokens.
+    pub connections: Connections,
+    /// The database; only to ask whether it answers.
+    pub store: Store,
+    /// The log's level.
+    pub log: LogHandle,
+    /// How far the end has come.
+    pub shutdown: Shutdown,
+    /// When the relay was started, in seconds since 1970.
+    pub started_at: u64,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::logging::LogLevel;
+    use crate::relay::clock;
+    use crate::relay::connections::PublicFace;
+    use crate::relay::registry::Limits;
+
+    /// A relay without listeners, on a directory of its own.
+    pub(crate) async fn relay_in(directory: &std::path::Path) -> Arc<Shared> {
+        let file = directory.join("relay.toml");
+        let text = format!(
+            "public_url = 'https://relay.example'\nstate_dir = '{}'\n[tls]\nmode = 'self-signed'\n",
+            directory.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        let config = RelayConfig::load(Some(&file), []).unwrap();
+        let store = Store::open(directory).unwrap();
+        let limits = Limits {
+            calls_in_flight: config.limits.calls_per_connection,
+            redial_grace: config.limits.redial_grace,
+        };
+        let records = store.connections().await.unwrap();
+        let registry = Arc::new(Registry::new(records, limits));
+        let tokens = Arc::new(Tokens::new(store.tokens().await.unwrap()));
+        let identity = Arc::new(SigningKey::generate().unwrap());
+        let face = PublicFace {
+            url: config.public_url.clone(),
+            tls_pin: None,
+        };
+        let connections = Connections::new(
+            store.clone(),
+            Arc::clone(&registry),
+            Arc::clone(&tokens),
+            Arc::clone(&identity),
+            face,
+            config.invitation_life,
+        );
+        Arc::new(Shared {
+            config,
+            identity,
+            registry,
+            tokens,
+            connections,
+            store,
+            log: LogHandle::detached(LogLevel::Info),
+            shutdown: Shutdown::new(),
+            started_at: clock::now(),
+        })
+    }
+}
