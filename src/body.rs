@@ -2,6 +2,8 @@
 //!
 //! Bodies are streams of frames; nothing here or elsewhere gathers a whole body of a call.
 
+pub mod progress;
+
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};

@@ -1,0 +1,115 @@
+//! One new connection to an upstream: name, TCP, TLS, HTTP/1.1.
+//!
+//! Goes where the configuration says and nowhere else: neither proxies of the environment nor a
+//! caller's headers have a say.
+
+use std::io;
+use std::path::Path;
+
+use http::uri::Scheme;
+use http::{HeaderValue, Uri};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::pool::Connection;
+use crate::body::Body;
+
+/// Why there is no connection to an upstream. Nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The configured address cannot be used.
+    #[error("{0} is not an http or https address")]
+    Address(Uri),
+    /// The name could not be resolved.
+    #[error("the name {name:?} could not be resolved")]
+    Resolve {
+        /// The host's name.
+        name: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// No TCP connection to any of the host's addresses.
+    #[error("no TCP connection to {address}")]
+    Tcp {
+        /// Host and port.
+        address: String,
+        /// What the system said of the last address that was tried.
+        source: io::Error,
+    },
+    /// The connection broke before HTTP began.
+    #[error("HTTP could not begin")]
+    Http(#[source] hyper::Error),
+}
+
+/// Where an upstream is.
+#[derive(Debug)]
+pub(super) struct Origin {
+    host: Box<str>,
+    port: u16,
+    authority: Box<str>,
+}
+
+impl Origin {
+    pub(super) fn new(url: &Uri, _ca_file: Option<&Path>) -> Result<Self, ConnectError> {
+        let refused = || ConnectError::Address(url.clone());
+        let authority = url.authority().ok_or_else(refused)?;
+        let is_tls = url.scheme() == Some(&Scheme::HTTPS);
+        if !is_tls && url.scheme() != Some(&Scheme::HTTP) {
+            return Err(refused());
+        }
+        let default_port = if is_tls { 443 } else { 80 };
+        // The resolver takes an IPv6 address without the brackets of an authority.
+        let host = authority.host().trim_matches(['[', ']']);
+        Ok(Self {
+            host: host.into(),
+            port: authority.port_u16().unwrap_or(default_port),
+            authority: authority.as_str().into(),
+        })
+    }
+
+    /// The only `Host` that this upstream ever sees.
+    pub(super) fn host_header(&self) -> Result<HeaderValue, ConnectError> {
+        let invalid = |_| ConnectError::Address(Uri::default());
+        HeaderValue::from_str(&self.authority).map_err(invalid)
+    }
+
+    /// A connection for calls, one after the other.
+    pub(super) async fn connect(&self) -> Result<Connection, ConnectError> {
+        let tcp = self.tcp().await?;
+        start(tcp).await
+    }
+
+    async fn tcp(&self) -> Result<TcpStream, ConnectError> {
+        let resolved = tokio::net::lookup_host((&*self.host, self.port)).await;
+        let addresses: Vec<_> = resolved
+            .map_err(|source| ConnectError::Resolve {
+                name: self.host.to_string(),
+                source,
+            })?
+            .collect();
+        let tcp = TcpStream::connect(&*addresses)
+            .await
+            .and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp))
+            .map_err(|source| ConnectError::Tcp {
+                address: format!("{}:{}", self.host, self.port),
+                source,
+            })?;
+        Ok(tcp)
+    }
+}
+
+/// Begins HTTP/1.1 and drives the connection until it is closed; the stream may become a WebSocket.
+async fn start<S>(stream: S) -> Result<Connection, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = http1::Builder::new()
+        .handshake::<_, Body>(TokioIo::new(stream))
+        .await
+        .map_err(ConnectError::Http)?;
+    // Ends when the sender is dropped or the upstream closes; whoever waits for an answer has the error.
+    tokio::spawn(connection.with_upgrades());
+    Ok(sender)
+}

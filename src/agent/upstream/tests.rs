@@ -1,0 +1,200 @@
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::StatusCode;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::agent::policy::{Policy, Rule, decide};
+use crate::body;
+
+#[tokio::test]
+async fn a_call_goes_out_under_the_upstreams_own_authority_and_path() {
+    let (url, _) = serve_http(|request| async move {
+        let host = request.headers()[HOST].to_str().unwrap().to_owned();
+        Response::new(body::full(format!("{host} {}", request.uri())))
+    })
+    .await;
+    let upstreams = upstreams(&format!("{url}/prefix/"));
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, "evil.example".parse().unwrap());
+    let answer = get(&upstreams, "/a%20b?c=%2F", headers).await.unwrap();
+    let authority = url.strip_prefix("http://").unwrap();
+    assert_eq!(
+        text(answer).await,
+        format!("{authority} /prefix/a%20b?c=%2F")
+    );
+}
+
+#[tokio::test]
+async fn connections_are_used_again_one_call_after_the_other() {
+    let (url, connections) = serve_http(|request| async move {
+        Response::new(request.into_body().map_err(Into::into).boxed_unsync())
+    })
+    .await;
+    let upstreams = upstreams(&url);
+    for count in 0..20 {
+        let sent = format!("body {count}");
+        let permitted = permit("POST", "/");
+        let body = body::full(sent.clone());
+        let answer = upstreams.send(&permitted, HeaderMap::new(), http::Extensions::new(), body);
+        assert_eq!(text(answer.await.unwrap()).await, sent);
+    }
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_not_there_is_told_apart_from_one_that_broke_off() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let upstreams = upstreams(&url);
+    let broken = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 1024]).await.unwrap();
+    });
+    let error = get(&upstreams, "/", HeaderMap::new()).await.unwrap_err();
+    assert!(matches!(error, UpstreamError::Broken(_)), "{error:?}");
+    broken.await.unwrap();
+    let error = get(&upstreams, "/", HeaderMap::new()).await.unwrap_err();
+    assert!(matches!(
+        error,
+        UpstreamError::NotConnected(ConnectError::Tcp { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_the_upstream_closed_is_replaced() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    let upstreams = upstreams(&url);
+    for _ in 0..3 {
+        let answer = get(&upstreams, "/", HeaderMap::new()).await.unwrap();
+        assert_eq!(text(answer).await, "ok");
+        while !upstreams.by_name["web"].pool.has_only_closed() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn calls_beyond_the_limit_are_refused_and_a_finished_one_makes_room() {
+    let (url, _) = serve_http(|_| async { Response::new(body::full("x")) }).await;
+    let upstreams = upstreams(&url);
+    let one = get(&upstreams, "/", HeaderMap::new()).await.unwrap();
+    let two = get(&upstreams, "/", HeaderMap::new()).await.unwrap();
+    let busy = get(&upstreams, "/", HeaderMap::new()).await.unwrap_err();
+    assert!(matches!(busy, UpstreamError::Busy(2)));
+    assert_eq!(text(one).await, "x");
+    drop(two);
+    assert!(get(&upstreams, "/", HeaderMap::new()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_silent_upstream_is_given_up_and_a_redirect_is_not_followed() {
+    let (url, _) = serve_http(|request| async move {
+        if request.uri() == "/silent" {
+            std::future::pending::<()>().await;
+        }
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = StatusCode::FOUND;
+        response
+            .headers_mut()
+            .insert("location", "/silent".parse().unwrap());
+        response
+    })
+    .await;
+    let upstreams = upstreams(&url);
+    let error = get(&upstreams, "/silent", HeaderMap::new()).await;
+    assert!(matches!(error, Err(UpstreamError::ResponseTimeout(_))));
+    let answer = get(&upstreams, "/moved", HeaderMap::new()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::FOUND);
+}
+
+#[tokio::test]
+async fn an_upstream_that_says_200_to_a_websocket_has_not_opened_one() {
+    let (url, _) = serve_http(|_| async { Response::new(body::empty()) }).await;
+    let upstreams = upstreams(&url);
+    let permitted = permit("GET", "/");
+    let opened = upstreams.open_websocket(&permitted, HeaderMap::new()).await;
+    assert!(matches!(opened, Err(UpstreamError::NotAWebsocket)));
+}
+
+async fn serve_http<F, A>(answer: F) -> (String, Arc<AtomicUsize>)
+where
+    F: Fn(Request<Incoming>) -> A + Copy + Send + 'static,
+    A: Future<Output = Response<Body>> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connections);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            counter.fetch_add(1, Ordering::Relaxed);
+            let service = service_fn(move |request| {
+                let answer = answer(request);
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::spawn(connection);
+        }
+    });
+    (url, connections)
+}
+
+fn upstreams(url: &str) -> Upstreams {
+    Upstreams::new(&[UpstreamConfig {
+        name: "web".parse().unwrap(),
+        url: url.parse().unwrap(),
+        ca_file: None,
+        set_headers: Vec::new(),
+        connect_timeout: Duration::from_secs(10),
+        response_timeout: Duration::from_millis(300),
+        max_in_flight: 2,
+        allow: Vec::new(),
+    }])
+    .unwrap()
+}
+
+fn permit(method: &str, path: &str) -> Permitted {
+    let rule = Rule::parse(&["GET", "POST"], "/{*rest}").unwrap();
+    let policy = Policy::new([("web".parse().unwrap(), vec![rule])]);
+    decide(
+        &policy,
+        "web",
+        &method.parse().unwrap(),
+        &path.parse().unwrap(),
+    )
+    .unwrap()
+}
+
+async fn get(
+    upstreams: &Upstreams,
+    path: &str,
+    headers: HeaderMap,
+) -> Result<Response<Body>, UpstreamError> {
+    let permitted = permit("GET", path);
+    upstreams
+        .send(&permitted, headers, http::Extensions::new(), body::empty())
+        .await
+}
+
+async fn text(answer: Response<Body>) -> String {
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
