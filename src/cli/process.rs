@@ -1,0 +1,69 @@
+//! What both programs do around a command: refuse core dumps, read the arguments, run, end with an exit code.
+
+use std::future::Future;
+use std::process;
+
+use clap::Parser;
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+
+use super::exit_code::{ExitCode, Failure};
+use super::output::{note, printable};
+
+/// Runs a program from its arguments to its exit code.
+///
+/// A failure is printed once, as one paragraph after the program's name.
+pub fn run<A, F>(name: &str, command: impl FnOnce(A) -> F) -> process::ExitCode
+where
+    A: Parser,
+    F: Future<Output = Result<(), Failure>>,
+{
+    disable_core_dumps();
+    let arguments = match A::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version come this way too, and are no failure.
+            let _ = error.print();
+            let code = if error.use_stderr() {
+                ExitCode::Usage
+            } else {
+                ExitCode::Ok
+            };
+            return code.into();
+        }
+    };
+    match in_runtime(command(arguments)) {
+        Ok(()) => ExitCode::Ok.into(),
+        Err(failure) => {
+            note(&format!("{name}: {}\n", in_lines(&failure.to_string())));
+            failure.code.into()
+        }
+    }
+}
+
+/// A core dump would hold keys and credentials.
+fn disable_core_dumps() {
+    // Neither can fail for a process that lowers its own limits; and without them all still works.
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = prctl::set_dumpable(false);
+}
+
+fn in_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Failure::new(
+                ExitCode::Internal,
+                format!("the runtime could not be set up: {error}"),
+                "",
+            )
+        })?
+        .block_on(command)
+}
+
+/// Harmless text that keeps its line breaks, which lists of mistakes have.
+fn in_lines(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(printable).collect();
+    lines.join("\n")
+}
