@@ -1,1 +1,133 @@
-//! Placeholder.
+//! A link: a connection's live outbound WebSocket, and what runs on it.
+//!
+//! The agent dials ([`dial`], [`client`]), the relay answers ([`server`]); both get a [`Link`]: two
+//! lanes as byte streams ([`lane`]), HTTP/2 on them ([`http2`]), and a driver that moves frames
+//! between the session and the WebSocket. Decides nothing about calls or connections.
+
+#[cfg(feature = "agent")]
+pub mod client;
+#[cfg(feature = "agent")]
+pub mod dial;
+mod driver;
+pub mod http2;
+pub mod lane;
+#[cfg(feature = "relay")]
+pub mod server;
+pub mod tls;
+mod websocket;
+
+use std::fmt;
+use std::time::Duration;
+
+use self::driver::LinkDriver;
+use self::lane::{LaneStream, Shared};
+use crate::identity::ConnectionId;
+use crate::protocol::CloseCode;
+use crate::protocol::frame::Lane;
+use crate::protocol::handshake::Introduction;
+use crate::session::{Silent, Violation};
+
+/// A link after its handshake, the same on both sides.
+pub struct Link {
+    /// Whose link it is.
+    pub connection: ConnectionId,
+    /// What the other side told of itself.
+    pub peer: Introduction,
+    /// Calls into the private network: the relay is the HTTP/2 client.
+    pub inward: LaneStream,
+    /// From the private network out: the agent is the HTTP/2 client.
+    pub outward: LaneStream,
+    /// Closes and observes the link from anywhere.
+    pub handle: LinkHandle,
+    /// Must run for anything to move.
+    pub driver: LinkDriver,
+}
+
+/// Closes and observes a link. Cheap to clone.
+#[derive(Clone)]
+pub struct LinkHandle {
+    shared: std::sync::Arc<Shared>,
+}
+
+/// What can be said of a live link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkStats {
+    /// How long the link has been up.
+    pub age: Duration,
+    /// How long nothing has been heard from the other side.
+    pub quiet: Duration,
+}
+
+/// How a link ended.
+#[derive(Debug)]
+pub enum LinkEnd {
+    /// This side closed it.
+    ClosedHere(CloseCode),
+    /// The other side closed it.
+    ClosedByPeer {
+        /// Why, for the program.
+        code: CloseCode,
+        /// Why, for people.
+        text: String,
+    },
+    /// An answer was due and nothing came.
+    Silent(Silent),
+    /// The other side broke the protocol.
+    Violation(Violation),
+    /// The WebSocket broke or ended without a word.
+    Lost(String),
+}
+
+impl Link {
+    fn new<S>(
+        connection: ConnectionId,
+        peer: Introduction,
+        websocket: websocket::WebSocket<S>,
+    ) -> Self
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let shared = Shared::new(peer.window);
+        Self {
+            connection,
+            peer,
+            inward: LaneStream::new(&shared, Lane::Inward),
+            outward: LaneStream::new(&shared, Lane::Outward),
+            handle: LinkHandle { shared: std::sync::Arc::clone(&shared) },
+            driver: LinkDriver::new(shared, websocket),
+        }
+    }
+}
+
+impl LinkHandle {
+    /// Ends the link in good order: what was written goes out first, then the reason.
+    pub fn close(&self, code: CloseCode, text: &str) {
+        self.shared.close(code, text.to_owned());
+    }
+
+    /// How the link is doing.
+    #[must_use]
+    pub fn stats(&self) -> LinkStats {
+        self.shared.stats()
+    }
+}
+
+impl fmt::Display for LinkEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClosedHere(code) => write!(f, "closed by this side ({code})"),
+            Self::ClosedByPeer { code, text } if text.is_empty() => {
+                write!(f, "closed by the other side ({code})")
+            }
+            Self::ClosedByPeer { code, text } => {
+                write!(f, "closed by the other side ({code}): {text}")
+            }
+            Self::Silent(silent) => fmt::Display::fmt(silent, f),
+            Self::Violation(violation) => fmt::Display::fmt(violation, f),
+            Self::Lost(why) => write!(f, "lost: {why}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

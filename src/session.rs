@@ -100,7 +100,7 @@ pub struct Silent {
 enum Closing {
     No,
     Asked(CloseCode, String),
-    Sent,
+    Sent(CloseCode),
 }
 
 impl Session {
@@ -199,15 +199,24 @@ impl Session {
         }
     }
 
-    /// Whether this side has sent its close frame.
+    /// The code of this side's close frame, once it was sent.
     #[must_use]
-    pub const fn is_closed(&self) -> bool {
-        matches!(self.closing, Closing::Sent)
+    pub const fn closed_with(&self) -> Option<CloseCode> {
+        match self.closing {
+            Closing::Sent(code) => Some(code),
+            Closing::No | Closing::Asked(..) => None,
+        }
+    }
+
+    /// Whether so much of a lane was read that an acknowledgement is wanted at once.
+    #[must_use]
+    pub const fn wants_ack(&self, lane: Lane) -> bool {
+        self.incoming[lane.index()].wants_ack()
     }
 
     /// The next message to send, if any.
     pub fn poll_frame(&mut self, now: Duration) -> Option<Bytes> {
-        if self.is_closed() {
+        if self.closed_with().is_some() {
             return None;
         }
         if let Some(token) = self.pong.take() {
@@ -231,6 +240,13 @@ impl Session {
     pub fn poll_timeout(&self) -> Duration {
         let liveness = self.liveness.poll_timeout();
         self.ack_due.map_or(liveness, |ack| ack.min(liveness))
+    }
+
+    /// Like [`Session::poll_timeout`] while the socket takes nothing: what waits to be sent is then no
+    /// reason to look again.
+    #[must_use]
+    pub fn poll_timeout_when_blocked(&self) -> Duration {
+        self.liveness.poll_timeout()
     }
 
     /// Acknowledges a lane that read much, or every lane that read anything when the delay is over.
@@ -264,14 +280,10 @@ impl Session {
     }
 
     fn poll_close(&mut self) -> Option<Bytes> {
-        match std::mem::replace(&mut self.closing, Closing::Sent) {
-            Closing::No => {
-                self.closing = Closing::No;
-                None
-            }
-            Closing::Asked(code, text) => Some(Frame::Close { code, text }.encode()),
-            Closing::Sent => None,
-        }
+        let Closing::Asked(code, text) = &mut self.closing else { return None };
+        let frame = Frame::Close { code: *code, text: std::mem::take(text) };
+        self.closing = Closing::Sent(*code);
+        Some(frame.encode())
     }
 
     /// After an answer: data that is still unacknowledged goes on demanding one.

@@ -65,7 +65,10 @@ impl Liveness {
                 Ok(())
             }
             None => {
-                self.wants_ping |= now >= self.last_heard + IDLE_PING_AFTER;
+                if now >= self.last_heard + IDLE_PING_AFTER {
+                    self.wants_ping = true;
+                    self.asked(now);
+                }
                 Ok(())
             }
         }
@@ -86,7 +89,8 @@ impl Liveness {
 
     pub(super) fn poll_timeout(&self) -> Duration {
         match self.awaiting_since {
-            Some(since) if self.has_pinged => since + DEAD_AFTER,
+            // A ping that cannot be sent, because the socket takes nothing, must not be waited for.
+            Some(since) if self.has_pinged || self.wants_ping => since + DEAD_AFTER,
             Some(since) => since + DOUBT_AFTER,
             None => self.last_heard + IDLE_PING_AFTER,
         }

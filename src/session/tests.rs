@@ -411,7 +411,7 @@ fn close_comes_after_what_was_written_and_is_the_last() {
         text: "restart".into(),
     };
     assert_eq!(session.poll_frame(Duration::ZERO), Some(close.encode()));
-    assert!(session.is_closed());
+    assert_eq!(session.closed_with(), Some(CloseCode::Draining));
     session.write(Lane::Inward, b"too late");
     assert_eq!(session.poll_frame(Duration::ZERO), None);
 }

@@ -1,0 +1,210 @@
+//! A lane as a byte stream, and the session that lanes and driver share.
+//!
+//! Reading and writing only touch the session's memory; the driver moves bytes to and from the
+//! WebSocket. While the driver is not being polled writes gather, so the frames of many callers leave in one write.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::LinkStats;
+use crate::protocol::CloseCode;
+use crate::protocol::frame::Lane;
+use crate::session::Session;
+
+/// One lane of a link. Ends with an error when the link does.
+pub struct LaneStream {
+    shared: Arc<Shared>,
+    lane: Lane,
+}
+
+/// What the lanes, the driver and the handles of one link share.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    began: Instant,
+}
+
+/// The session, and who waits for what. Locked for moments only, never across an await.
+pub(super) struct State {
+    pub(super) session: Session,
+    pub(super) driver: Option<Waker>,
+    readers: [Option<Waker>; 2],
+    writers: [Option<Waker>; 2],
+    has_ended: bool,
+}
+
+impl Shared {
+    pub(super) fn new(peer_window: u64) -> Arc<Self> {
+        let began = Instant::now();
+        let state = State {
+            session: Session::new(peer_window, std::time::Duration::ZERO),
+            driver: None,
+            readers: [None, None],
+            writers: [None, None],
+            has_ended: false,
+        };
+        Arc::new(Self { state: Mutex::new(state), began })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session's time.
+    pub(super) fn now(&self) -> std::time::Duration {
+        self.began.elapsed()
+    }
+
+    /// The runtime's time at which the session's time is `at`.
+    pub(super) fn instant(&self, at: std::time::Duration) -> Instant {
+        self.began + at
+    }
+
+    pub(super) fn close(&self, code: CloseCode, text: String) {
+        let mut state = self.lock();
+        state.session.close(code, text);
+        state.wake_driver();
+    }
+
+    pub(super) fn stats(&self) -> LinkStats {
+        let age = self.now();
+        LinkStats { age, quiet: age.saturating_sub(self.lock().session.last_heard()) }
+    }
+
+    /// Lets every reader and writer know that the link is over.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        state.has_ended = true;
+        for lane in Lane::BOTH {
+            state.wake_reader(lane);
+            state.wake_writer(lane);
+        }
+    }
+}
+
+impl State {
+    pub(super) fn wake_reader(&mut self, lane: Lane) {
+        if let Some(waker) = self.readers[lane.index()].take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn wake_writer(&mut self, lane: Lane) {
+        if self.session.room(lane) == 0 && !self.has_ended {
+            return;
+        }
+        if let Some(waker) = self.writers[lane.index()].take() {
+            waker.wake();
+        }
+    }
+
+    fn wake_driver(&mut self) {
+        if let Some(waker) = self.driver.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl LaneStream {
+    pub(super) fn new(shared: &Arc<Shared>, lane: Lane) -> Self {
+        Self { shared: Arc::clone(shared), lane }
+    }
+
+    /// Waits until there is something to read or the link is over, without a buffer.
+    pub async fn readable(&self) {
+        std::future::poll_fn(|cx| {
+            let mut state = self.shared.lock();
+            if state.session.is_readable(self.lane) || state.has_ended {
+                return Poll::Ready(());
+            }
+            state.readers[self.lane.index()] = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn write(&self, cx: &Context<'_>, slices: &[&[u8]]) -> Poll<io::Result<usize>> {
+        let mut state = self.shared.lock();
+        if state.has_ended {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let mut written = 0;
+        for slice in slices {
+            let taken = state.session.write(self.lane, slice);
+            written += taken;
+            if taken < slice.len() {
+                break;
+            }
+        }
+        if written == 0 && slices.iter().any(|slice| !slice.is_empty()) {
+            state.writers[self.lane.index()] = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        state.wake_driver();
+        Poll::Ready(Ok(written))
+    }
+}
+
+impl AsyncRead for LaneStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut state = self.shared.lock();
+        if state.session.is_readable(self.lane) {
+            let due_before = state.session.poll_timeout();
+            let read =
+                state.session.read(self.lane, buffer.initialize_unfilled(), self.shared.now());
+            buffer.advance(read);
+            // An acknowledgement may now be due sooner than the driver thinks.
+            if state.session.poll_timeout() < due_before || state.session.wants_ack(self.lane) {
+                state.wake_driver();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if state.has_ended {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        state.readers[self.lane.index()] = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for LaneStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.write(cx, &[bytes])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // HTTP/2 hands over at most a few dozen slices: heads and pieces of bodies.
+        let slices: Vec<&[u8]> = slices.iter().map(|slice| &**slice).collect();
+        self.write(cx, &slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The driver was woken by the write and never waits for more.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A lane lives as long as its link; whoever wants it gone closes the link.
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,205 @@
+//! The relay's end of a link: the WebSocket upgrade, then the handshake step by step.
+//!
+//! Who may link is the caller's decision, made between the steps. Every wait has a deadline.
+
+use std::time::Duration;
+
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use super::websocket::{self, ExchangeError, WebSocket};
+use super::Link;
+use crate::body::{self, Body};
+use crate::identity::{ConnectionId, PublicKey, SigningKey};
+use crate::protocol::SUBPROTOCOL;
+use crate::protocol::handshake::{
+    Binding, Greeting, HandshakeError, Introduction, Refusal, RelayChallenge,
+};
+
+/// How long hyper may take to hand the connection over after the 101 was written.
+const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
+
+type Socket = WebSocket<TokioIo<Upgraded>>;
+
+/// An agent that upgraded and said hello.
+pub struct Arrival {
+    websocket: Socket,
+    greeting: Greeting,
+}
+
+/// An agent that proved who it is and awaits the relay's word.
+pub struct Proven {
+    websocket: Socket,
+    challenge: RelayChallenge,
+    connection: ConnectionId,
+    peer: Introduction,
+}
+
+/// Why a link did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// The request is not an upgrade to the link's subprotocol.
+    #[error("not a WebSocket upgrade to {SUBPROTOCOL}: {0}")]
+    NotAnUpgrade(&'static str),
+    /// The connection was not handed over after the 101.
+    #[error("the connection was lost during the upgrade")]
+    Upgrade(#[source] Option<hyper::Error>),
+    /// A message could not be exchanged.
+    #[error("the handshake broke off")]
+    Exchange(#[source] ExchangeError),
+    /// A message was wrong.
+    #[error("the handshake failed")]
+    Handshake(#[source] HandshakeError),
+}
+
+/// Checks an upgrade request and makes its answer. The connection follows by [`Arrival::receive`]
+/// once the answer is on its way.
+///
+/// # Errors
+/// [`AcceptError::NotAnUpgrade`] saying what is missing.
+pub fn upgrade(request: &mut Request<Incoming>) -> Result<(Response<Body>, OnUpgrade), AcceptError> {
+    let says = |name: header::HeaderName, word: &str| {
+        let values = request.headers().get_all(name);
+        values.iter().filter_map(|value| value.to_str().ok()).any(|value| {
+            value.split(',').any(|item| item.trim().eq_ignore_ascii_case(word))
+        })
+    };
+    if request.method() != Method::GET {
+        return Err(AcceptError::NotAnUpgrade("the method is not GET"));
+    }
+    if !says(header::CONNECTION, "upgrade") || !says(header::UPGRADE, "websocket") {
+        return Err(AcceptError::NotAnUpgrade("the Upgrade header is missing; a proxy may have removed it"));
+    }
+    if !says(header::SEC_WEBSOCKET_VERSION, "13") {
+        return Err(AcceptError::NotAnUpgrade("Sec-WebSocket-Version is not 13"));
+    }
+    if !says(header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+        return Err(AcceptError::NotAnUpgrade("the subprotocol is another"));
+    }
+    let key = request.headers().get(header::SEC_WEBSOCKET_KEY);
+    let key = key.ok_or(AcceptError::NotAnUpgrade("Sec-WebSocket-Key is missing"))?;
+    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()))
+        .map_err(|_| AcceptError::NotAnUpgrade("Sec-WebSocket-Key is unusable"))?;
+
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    Ok((response, hyper::upgrade::on(request)))
+}
+
+impl Arrival {
+    /// Waits for the upgraded connection and the agent's hello.
+    ///
+    /// # Errors
+    /// [`AcceptError`].
+    pub async fn receive(upgrade: OnUpgrade) -> Result<Self, AcceptError> {
+        let upgraded = tokio::time::timeout(UPGRADE_DEADLINE, upgrade)
+            .await
+            .map_err(|_| AcceptError::Upgrade(None))?
+            .map_err(|error| AcceptError::Upgrade(Some(error)))?;
+        let limits = Some(websocket::limits());
+        let mut websocket =
+            WebSocket::from_raw_socket(TokioIo::new(upgraded), Role::Server, limits).await;
+        let hello = websocket::receive(&mut websocket).await.map_err(AcceptError::Exchange)?;
+        let greeting = Greeting::read(&hello).map_err(AcceptError::Handshake)?;
+        Ok(Self { websocket, greeting })
+    }
+
+    /// The connection that the agent asks for.
+    #[must_use]
+    pub const fn connection(&self) -> ConnectionId {
+        self.greeting.connection()
+    }
+
+    /// Whether a version that the agent speaks is spoken here.
+    ///
+    /// # Errors
+    /// [`HandshakeError::UnsupportedVersion`].
+    pub fn check_version(&self) -> Result<(), HandshakeError> {
+        self.greeting.check_version()
+    }
+
+    /// Says no, signed by the relay's identity key, and hangs up.
+    ///
+    /// # Errors
+    /// [`AcceptError::Exchange`] when even that could not be said.
+    pub async fn refuse(mut self, key: &SigningKey, refusal: &Refusal) -> Result<(), AcceptError> {
+        let message = self.greeting.refuse(key, refusal);
+        say_no(&mut self.websocket, message).await
+    }
+
+    /// Challenges the agent and checks its proof against `agent`, the key that redeemed the invitation.
+    /// `binding` is this end's TLS exporter when TLS ends here; `time` the relay's clock in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`AcceptError`]; a wrong proof was then already answered with `bad_proof`.
+    pub async fn challenge(
+        mut self,
+        key: &SigningKey,
+        introduction: &Introduction,
+        binding: Binding,
+        time: u64,
+        agent: &PublicKey,
+        bad_proof: &Refusal,
+    ) -> Result<Proven, AcceptError> {
+        let connection = self.greeting.connection();
+        let (message, challenge) = self
+            .greeting
+            .challenge(key, introduction, binding, time)
+            .map_err(AcceptError::Handshake)?;
+        websocket::send(&mut self.websocket, message).await.map_err(AcceptError::Exchange)?;
+        let proof =
+            websocket::receive(&mut self.websocket).await.map_err(AcceptError::Exchange)?;
+        match challenge.handle_proof(&proof, agent) {
+            Ok(peer) => Ok(Proven { websocket: self.websocket, challenge, connection, peer }),
+            Err(error) => {
+                say_no(&mut self.websocket, challenge.refuse(key, bad_proof)).await?;
+                Err(AcceptError::Handshake(error))
+            }
+        }
+    }
+}
+
+impl Proven {
+    /// What the agent told of itself.
+    #[must_use]
+    pub const fn peer(&self) -> &Introduction {
+        &self.peer
+    }
+
+    /// Says yes; `deactivated` tells whether the public side has deactivated the connection.
+    ///
+    /// # Errors
+    /// [`AcceptError::Exchange`].
+    pub async fn accept(mut self, deactivated: bool) -> Result<Link, AcceptError> {
+        let message = self.challenge.accept(deactivated);
+        websocket::send(&mut self.websocket, message).await.map_err(AcceptError::Exchange)?;
+        Ok(Link::new(self.connection, self.peer, self.websocket))
+    }
+
+    /// Says no, signed, and hangs up.
+    ///
+    /// # Errors
+    /// [`AcceptError::Exchange`] when even that could not be said.
+    pub async fn refuse(mut self, key: &SigningKey, refusal: &Refusal) -> Result<(), AcceptError> {
+        let message = self.challenge.refuse(key, refusal);
+        say_no(&mut self.websocket, message).await
+    }
+}
+
+/// Sends a last message and closes the WebSocket, so that the message is not lost to a reset.
+async fn say_no(websocket: &mut Socket, message: Vec<u8>) -> Result<(), AcceptError> {
+    websocket::send(websocket, message).await.map_err(AcceptError::Exchange)?;
+    // The agent has what it needs; how the socket ends is of no interest.
+    let _ = tokio::time::timeout(websocket::STEP_DEADLINE, websocket.close(None)).await;
+    Ok(())
+}
