@@ -71,8 +71,9 @@ fn module_of(path: &str) -> Option<(&str, usize)> {
     (top != "lib").then(|| (top, path.split('/').count()))
 }
 
-/// The top modules of our crate that a piece of code names.
-fn imports(code: &str, depth: usize) -> BTreeSet<String> {
+/// The top modules of our crate that a piece of code names. Of the paths through `super`, which may
+/// start within an inline module, only those that end in a known one.
+fn imports(code: &str, depth: usize, is_known: impl Fn(&str) -> bool) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let to_the_top = "super::".repeat(depth);
     for root in ["crate::", "relay_agent::", to_the_top.as_str()] {
@@ -83,10 +84,15 @@ fn imports(code: &str, depth: usize) -> BTreeSet<String> {
                 continue;
             }
             let path = &code[at + root.len()..];
-            match path.strip_prefix('{') {
-                Some(group) => found.extend(group_members(group)),
-                None => found.extend(first_word(path)),
-            }
+            let names = match path.strip_prefix('{') {
+                Some(group) => group_members(group),
+                None => first_word(path).into_iter().collect(),
+            };
+            found.extend(
+                names
+                    .into_iter()
+                    .filter(|name| root != to_the_top || is_known(name)),
+            );
         }
     }
     found
@@ -146,7 +152,7 @@ fn check(
             ));
             continue;
         };
-        for to in imports(&source.code(), depth) {
+        for to in imports(&source.code(), depth, |name| place(name).is_some()) {
             if to == from {
                 continue;
             }
@@ -284,6 +290,7 @@ fn imports_downwards_within_and_in_comments_are_let_through() {
         ),
         ("src/left.rs", "use crate::left::part; use super::low;"),
         ("src/left/deep.rs", "use super::right;"),
+        ("src/left.rs", "mod part;\nmod tests { use super::part; }"),
         (
             "src/low.rs",
             "//! See [`crate::left`].\nconst A: &str = \"crate::left\";",
