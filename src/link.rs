@@ -93,7 +93,9 @@ impl Link {
             peer,
             inward: LaneStream::new(&shared, Lane::Inward),
             outward: LaneStream::new(&shared, Lane::Outward),
-            handle: LinkHandle { shared: std::sync::Arc::clone(&shared) },
+            handle: LinkHandle {
+                shared: std::sync::Arc::clone(&shared),
+            },
             driver: LinkDriver::new(shared, websocket),
         }
     }

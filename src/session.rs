@@ -280,8 +280,13 @@ impl Session {
     }
 
     fn poll_close(&mut self) -> Option<Bytes> {
-        let Closing::Asked(code, text) = &mut self.closing else { return None };
-        let frame = Frame::Close { code: *code, text: std::mem::take(text) };
+        let Closing::Asked(code, text) = &mut self.closing else {
+            return None;
+        };
+        let frame = Frame::Close {
+            code: *code,
+            text: std::mem::take(text),
+        };
         self.closing = Closing::Sent(*code);
         Some(frame.encode())
     }

@@ -1,1 +1,327 @@
-//! c
+//! The agent's end of a link: dial, upgrade, handshake; and single requests on the same way.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{self};
+
+use super::Link;
+use super::dial::{DialError, Dialer};
+use super::tls::Stream;
+use super::websocket::{self, ExchangeError, STEP_DEADLINE, WebSocket};
+use crate::identity::{ConnectionId, PublicKey, SigningKey};
+use crate::invitation::{RelayUrl, TlsPin};
+use crate::protocol::handshake::{
+    AgentHello, Binding, HandshakeError, Introduction, Refusal, RefusalCode,
+};
+use crate::protocol::{LINK_PATH, SOFTWARE, SUBPROTOCOL};
+use crate::session::WINDOW;
+
+/// The longest answer to a single request that is read.
+const MAX_ANSWER: usize = 64 * 1024;
+/// How long a single request may take after the connection stands.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Whose link to make, and what this side says of itself.
+pub struct LinkTarget<'a> {
+    /// Where the relay is.
+    pub relay_url: &'a RelayUrl,
+    /// The relay's TLS key, where no authority vouches for it.
+    pub tls_pin: Option<TlsPin>,
+    /// The identity that the invitation pinned.
+    pub relay_identity: PublicKey,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The key that redeemed the invitation.
+    pub key: &'a SigningKey,
+    /// Whether the administrator accepts that a middlebox opens the TLS.
+    pub allow_tls_inspection: bool,
+    /// Whether this side has deactivated the connection.
+    pub deactivated: bool,
+}
+
+/// Why there is no link.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The relay was not reached.
+    #[error("the relay at {relay} is not reached")]
+    Unreachable {
+        /// Its host and port.
+        relay: String,
+        /// At which hop.
+        #[source]
+        source: DialError,
+    },
+    /// Something answered, but did not become a WebSocket.
+    #[error("{relay} answered {status} instead of opening the link")]
+    NotUpgraded {
+        /// Its host and port.
+        relay: String,
+        /// What it answered.
+        status: StatusCode,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// The WebSocket upgrade failed before any answer.
+    #[error("the WebSocket with {relay} did not come about")]
+    Upgrade {
+        /// Its host and port.
+        relay: String,
+        /// Why.
+        #[source]
+        source: Box<tungstenite::Error>,
+    },
+    /// The upgrade was not answered in time.
+    #[error("{relay} did not answer the WebSocket upgrade within {} s", STEP_DEADLINE.as_secs())]
+    UpgradeTimedOut {
+        /// Its host and port.
+        relay: String,
+    },
+    /// A message could not be exchanged.
+    #[error("the handshake with {relay} broke off")]
+    Exchange {
+        /// Its host and port.
+        relay: String,
+        /// Why.
+        #[source]
+        source: ExchangeError,
+    },
+    /// The handshake failed, or the relay refused.
+    #[error("no link with {relay}")]
+    Handshake {
+        /// Its host and port.
+        relay: String,
+        /// Why.
+        #[source]
+        source: HandshakeError,
+    },
+}
+
+impl ConnectError {
+    /// The relay's signed refusal, if that is what it was.
+    #[must_use]
+    pub const fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Handshake {
+                source: HandshakeError::Refused(refusal),
+                ..
+            } => Some(refusal),
+            Self::Handshake { .. }
+            | Self::Unreachable { .. }
+            | Self::NotUpgraded { .. }
+            | Self::Upgrade { .. }
+            | Self::UpgradeTimedOut { .. }
+            | Self::Exchange { .. } => None,
+        }
+    }
+
+    /// The refusal's code when trying again can never succeed.
+    #[must_use]
+    pub fn is_final(&self) -> Option<RefusalCode> {
+        self.refusal()
+            .map(|refusal| refusal.code)
+            .filter(|code| code.is_final())
+    }
+
+    /// When the relay wants to be asked again, if it said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        if let Self::NotUpgraded { retry_after, .. } = self {
+            return *retry_after;
+        }
+        self.refusal()
+            .and_then(|refusal| refusal.retry_after)
+            .map(Duration::from_secs)
+    }
+}
+
+/// Makes a link.
+///
+/// # Errors
+/// [`ConnectError`], which knows whether another try can succeed.
+pub async fn connect(dialer: &Dialer, target: &LinkTarget<'_>) -> Result<Link, ConnectError> {
+    let relay = target.relay_url.authority();
+    let stream = dialer
+        .connect(target.relay_url, target.tls_pin)
+        .await
+        .map_err(|source| ConnectError::Unreachable {
+            relay: relay.clone(),
+            source,
+        })?;
+    // A stream that has just finished its TLS handshake always has its exporter.
+    let binding = match stream.exporter() {
+        Ok(Some(exporter)) if !target.allow_tls_inspection => Binding::Exporter(exporter),
+        Ok(_) | Err(_) => Binding::None,
+    };
+    let mut websocket = upgrade(target.relay_url, stream).await?;
+    let (peer, clock) = shake_hands(&mut websocket, target, binding, &relay).await?;
+    tracing::debug!(%relay, relay_clock = clock, software = %peer.software, "link accepted");
+    Ok(Link::new(target.connection, peer, websocket))
+}
+
+async fn upgrade(relay_url: &RelayUrl, stream: Stream) -> Result<WebSocket<Stream>, ConnectError> {
+    let relay = relay_url.authority();
+    let failed = |source| ConnectError::Upgrade {
+        relay: relay.clone(),
+        source: Box::new(source),
+    };
+    let scheme = if relay_url.is_tls() { "wss" } else { "ws" };
+    let url = format!("{scheme}://{relay}{}", relay_url.path(LINK_PATH));
+    let mut request = url.into_client_request().map_err(failed)?;
+    let headers = request.headers_mut();
+    headers.insert(
+        header::SEC_WEBSOCKET_PROTOCOL,
+        HeaderValue::from_static(SUBPROTOCOL),
+    );
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(SOFTWARE));
+
+    let limits = Some(websocket::limits());
+    let upgrading = tokio_tungstenite::client_async_with_config(request, stream, limits);
+    let upgraded = tokio::time::timeout(STEP_DEADLINE, upgrading)
+        .await
+        .map_err(|_| ConnectError::UpgradeTimedOut {
+            relay: relay.clone(),
+        })?;
+    match upgraded {
+        Ok((websocket, _response)) => Ok(websocket),
+        Err(tungstenite::Error::Http(response)) => Err(ConnectError::NotUpgraded {
+            relay,
+            status: response.status(),
+            retry_after: retry_after(response.headers()),
+        }),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Hello, challenge, proof, word. Returns what the relay told of itself, and its clock.
+async fn shake_hands(
+    websocket: &mut WebSocket<Stream>,
+    target: &LinkTarget<'_>,
+    binding: Binding,
+    relay: &str,
+) -> Result<(Introduction, u64), ConnectError> {
+    let handshake = |source| ConnectError::Handshake {
+        relay: relay.to_owned(),
+        source,
+    };
+    let exchange = |source| ConnectError::Exchange {
+        relay: relay.to_owned(),
+        source,
+    };
+    let introduction = Introduction {
+        software: SOFTWARE.to_owned(),
+        features: Vec::new(),
+        window: WINDOW,
+        deactivated: target.deactivated,
+    };
+    let hello = AgentHello::new(
+        target.connection,
+        target.relay_identity,
+        &introduction,
+        binding,
+    )
+    .map_err(handshake)?;
+    websocket::send(websocket, hello.message().to_vec())
+        .await
+        .map_err(exchange)?;
+    let challenge = websocket::receive(websocket).await.map_err(exchange)?;
+    let (proof, proven) = hello
+        .handle_challenge(&challenge, target.key)
+        .map_err(handshake)?;
+    websocket::send(websocket, proof).await.map_err(exchange)?;
+    let word = websocket::receive(websocket).await.map_err(exchange)?;
+    let established = proven.handle_word(&word).map_err(handshake)?;
+    Ok((established.relay, established.relay_time))
+}
+
+/// Why a single request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The relay was not reached; nothing was sent.
+    #[error("the relay at {relay} is not reached")]
+    Unreachable {
+        /// Its host and port.
+        relay: String,
+        /// At which hop.
+        #[source]
+        source: DialError,
+    },
+    /// The connection broke, or what came is not HTTP. It may have been processed.
+    #[error("{relay} was reached but its answer was lost")]
+    Broken {
+        /// Its host and port.
+        relay: String,
+        /// Why.
+        #[source]
+        source: crate::body::BodyError,
+    },
+    /// No answer in time. It may have been processed.
+    #[error("{relay} did not answer within {} s", REQUEST_DEADLINE.as_secs())]
+    TimedOut {
+        /// Its host and port.
+        relay: String,
+    },
+}
+
+/// Posts JSON to the relay on the way that the link takes; returns status, head and body of the answer.
+///
+/// # Errors
+/// [`RequestError`].
+pub async fn post_json(
+    dialer: &Dialer,
+    relay_url: &RelayUrl,
+    pin: Option<TlsPin>,
+    path: &str,
+    body: &[u8],
+) -> Result<(StatusCode, HeaderMap, Bytes), RequestError> {
+    let relay = relay_url.authority();
+    let stream =
+        dialer
+            .connect(relay_url, pin)
+            .await
+            .map_err(|source| RequestError::Unreachable {
+                relay: relay.clone(),
+                source,
+            })?;
+    let exchange = exchange(stream, relay_url, path, body);
+    match tokio::time::timeout(REQUEST_DEADLINE, exchange).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(source)) => Err(RequestError::Broken { relay, source }),
+        Err(_) => Err(RequestError::TimedOut { relay }),
+    }
+}
+
+async fn exchange(
+    stream: Stream,
+    relay_url: &RelayUrl,
+    path: &str,
+    body: &[u8],
+) -> Result<(StatusCode, HeaderMap, Bytes), crate::body::BodyError> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // Ends with the sender.
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(relay_url.path(path))
+        .header(header::HOST, relay_url.authority())
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::USER_AGENT, SOFTWARE)
+        .body(Full::new(Bytes::copy_from_slice(body)))?;
+    let response = sender.send_request(request).await?;
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
+    Ok((head.status, head.headers, body))
+}
+
+/// `Retry-After` in seconds (RFC 9110, section 10.2.3), which is how a relay says it; a date is passed over.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    text.parse().ok().map(Duration::from_secs)
+}

@@ -43,7 +43,9 @@ impl LinkDriver {
             is_blocked: false,
             closing: None,
         };
-        Self { future: Box::pin(driving) }
+        Self {
+            future: Box::pin(driving),
+        }
     }
 
     /// Runs the link to its end.
@@ -119,7 +121,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driving<S> {
         };
         let now = self.shared.now();
         let mut state = self.shared.lock();
-        match state.session.handle_frame(message, now).map_err(LinkEnd::Violation)? {
+        match state
+            .session
+            .handle_frame(message, now)
+            .map_err(LinkEnd::Violation)?
+        {
             Received::Data(lane) => state.wake_reader(lane),
             Received::Room(lane) => state.wake_writer(lane),
             Received::Nothing => {}
@@ -139,7 +145,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driving<S> {
                 Poll::Ready(Err(error)) => return Err(self.lost(&describe(&error))),
                 Poll::Ready(Ok(())) => self.is_blocked = false,
             }
-            let Some(message) = self.next_message(cx) else { break };
+            let Some(message) = self.next_message(cx) else {
+                break;
+            };
             let started = Pin::new(&mut self.websocket).start_send(Message::Binary(message));
             started.map_err(|error| self.lost(&describe(&error)))?;
             self.is_dirty = true;
@@ -182,7 +190,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driving<S> {
             return Ok(false);
         }
         let now = self.shared.now();
-        self.shared.lock().session.handle_timeout(now).map_err(LinkEnd::Silent)?;
+        self.shared
+            .lock()
+            .session
+            .handle_timeout(now)
+            .map_err(LinkEnd::Silent)?;
         if let Some((code, deadline)) = self.closing
             && Instant::now() >= deadline
         {

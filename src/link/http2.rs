@@ -60,7 +60,9 @@ impl LaneClient {
     /// Takes the lane; nothing is sent yet.
     #[must_use]
     pub fn new(lane: LaneStream) -> Self {
-        Self { state: Arc::new(Mutex::new(State::Idle(lane))) }
+        Self {
+            state: Arc::new(Mutex::new(State::Idle(lane))),
+        }
     }
 
     /// Sends a request and waits for the head of its answer. Dropping the future, or later the
@@ -70,13 +72,20 @@ impl LaneClient {
     /// [`SendError`].
     pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
         let mut sender = self.start().await?;
-        sender.try_send_request(request).await.map_err(|mut failed| {
-            if failed.take_message().is_some() {
-                return SendError::NotSent;
-            }
-            let error = failed.into_error();
-            if is_refused(&error) { SendError::Refused } else { SendError::OutcomeUnknown(error.into()) }
-        })
+        sender
+            .try_send_request(request)
+            .await
+            .map_err(|mut failed| {
+                if failed.take_message().is_some() {
+                    return SendError::NotSent;
+                }
+                let error = failed.into_error();
+                if is_refused(&error) {
+                    SendError::Refused
+                } else {
+                    SendError::OutcomeUnknown(error.into())
+                }
+            })
     }
 
     /// The lane's HTTP/2, begun if need be.
@@ -108,8 +117,7 @@ impl LaneClient {
     }
 }
 
-type Connection =
-    hyper::client::conn::http2::Connection<TokioIo<LaneStream>, Body, TokioExecutor>;
+type Connection = hyper::client::conn::http2::Connection<TokioIo<LaneStream>, Body, TokioExecutor>;
 
 async fn handshake(lane: LaneStream) -> Result<(SendRequest<Body>, Connection), SendError> {
     ClientBuilder::new(TokioExecutor::new())

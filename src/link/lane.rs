@@ -47,7 +47,10 @@ impl Shared {
             writers: [None, None],
             has_ended: false,
         };
-        Arc::new(Self { state: Mutex::new(state), began })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            began,
+        })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -72,7 +75,10 @@ impl Shared {
 
     pub(super) fn stats(&self) -> LinkStats {
         let age = self.now();
-        LinkStats { age, quiet: age.saturating_sub(self.lock().session.last_heard()) }
+        LinkStats {
+            age,
+            quiet: age.saturating_sub(self.lock().session.last_heard()),
+        }
     }
 
     /// Lets every reader and writer know that the link is over.
@@ -111,7 +117,10 @@ impl State {
 
 impl LaneStream {
     pub(super) fn new(shared: &Arc<Shared>, lane: Lane) -> Self {
-        Self { shared: Arc::clone(shared), lane }
+        Self {
+            shared: Arc::clone(shared),
+            lane,
+        }
     }
 
     /// Waits until there is something to read or the link is over, without a buffer.
@@ -159,7 +168,9 @@ impl AsyncRead for LaneStream {
         if state.session.is_readable(self.lane) {
             let due_before = state.session.poll_timeout();
             let read =
-                state.session.read(self.lane, buffer.initialize_unfilled(), self.shared.now());
+                state
+                    .session
+                    .read(self.lane, buffer.initialize_unfilled(), self.shared.now());
             buffer.advance(read);
             // An acknowledgement may now be due sooner than the driver thinks.
             if state.session.poll_timeout() < due_before || state.session.wants_ack(self.lane) {

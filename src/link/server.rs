@@ -12,8 +12,8 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::websocket::{self, ExchangeError, WebSocket};
 use super::Link;
+use super::websocket::{self, ExchangeError, WebSocket};
 use crate::body::{self, Body};
 use crate::identity::{ConnectionId, PublicKey, SigningKey};
 use crate::protocol::SUBPROTOCOL;
@@ -62,18 +62,27 @@ pub enum AcceptError {
 ///
 /// # Errors
 /// [`AcceptError::NotAnUpgrade`] saying what is missing.
-pub fn upgrade(request: &mut Request<Incoming>) -> Result<(Response<Body>, OnUpgrade), AcceptError> {
+pub fn upgrade(
+    request: &mut Request<Incoming>,
+) -> Result<(Response<Body>, OnUpgrade), AcceptError> {
     let says = |name: header::HeaderName, word: &str| {
         let values = request.headers().get_all(name);
-        values.iter().filter_map(|value| value.to_str().ok()).any(|value| {
-            value.split(',').any(|item| item.trim().eq_ignore_ascii_case(word))
-        })
+        values
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| {
+                value
+                    .split(',')
+                    .any(|item| item.trim().eq_ignore_ascii_case(word))
+            })
     };
     if request.method() != Method::GET {
         return Err(AcceptError::NotAnUpgrade("the method is not GET"));
     }
     if !says(header::CONNECTION, "upgrade") || !says(header::UPGRADE, "websocket") {
-        return Err(AcceptError::NotAnUpgrade("the Upgrade header is missing; a proxy may have removed it"));
+        return Err(AcceptError::NotAnUpgrade(
+            "the Upgrade header is missing; a proxy may have removed it",
+        ));
     }
     if !says(header::SEC_WEBSOCKET_VERSION, "13") {
         return Err(AcceptError::NotAnUpgrade("Sec-WebSocket-Version is not 13"));
@@ -92,7 +101,10 @@ pub fn upgrade(request: &mut Request<Incoming>) -> Result<(Response<Body>, OnUpg
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    headers.insert(
+        header::SEC_WEBSOCKET_PROTOCOL,
+        HeaderValue::from_static(SUBPROTOCOL),
+    );
     Ok((response, hyper::upgrade::on(request)))
 }
 
@@ -109,9 +121,14 @@ impl Arrival {
         let limits = Some(websocket::limits());
         let mut websocket =
             WebSocket::from_raw_socket(TokioIo::new(upgraded), Role::Server, limits).await;
-        let hello = websocket::receive(&mut websocket).await.map_err(AcceptError::Exchange)?;
+        let hello = websocket::receive(&mut websocket)
+            .await
+            .map_err(AcceptError::Exchange)?;
         let greeting = Greeting::read(&hello).map_err(AcceptError::Handshake)?;
-        Ok(Self { websocket, greeting })
+        Ok(Self {
+            websocket,
+            greeting,
+        })
     }
 
     /// The connection that the agent asks for.
@@ -156,11 +173,19 @@ impl Arrival {
             .greeting
             .challenge(key, introduction, binding, time)
             .map_err(AcceptError::Handshake)?;
-        websocket::send(&mut self.websocket, message).await.map_err(AcceptError::Exchange)?;
-        let proof =
-            websocket::receive(&mut self.websocket).await.map_err(AcceptError::Exchange)?;
+        websocket::send(&mut self.websocket, message)
+            .await
+            .map_err(AcceptError::Exchange)?;
+        let proof = websocket::receive(&mut self.websocket)
+            .await
+            .map_err(AcceptError::Exchange)?;
         match challenge.handle_proof(&proof, agent) {
-            Ok(peer) => Ok(Proven { websocket: self.websocket, challenge, connection, peer }),
+            Ok(peer) => Ok(Proven {
+                websocket: self.websocket,
+                challenge,
+                connection,
+                peer,
+            }),
             Err(error) => {
                 say_no(&mut self.websocket, challenge.refuse(key, bad_proof)).await?;
                 Err(AcceptError::Handshake(error))
@@ -182,7 +207,9 @@ impl Proven {
     /// [`AcceptError::Exchange`].
     pub async fn accept(mut self, deactivated: bool) -> Result<Link, AcceptError> {
         let message = self.challenge.accept(deactivated);
-        websocket::send(&mut self.websocket, message).await.map_err(AcceptError::Exchange)?;
+        websocket::send(&mut self.websocket, message)
+            .await
+            .map_err(AcceptError::Exchange)?;
         Ok(Link::new(self.connection, self.peer, self.websocket))
     }
 
@@ -198,7 +225,9 @@ impl Proven {
 
 /// Sends a last message and closes the WebSocket, so that the message is not lost to a reset.
 async fn say_no(websocket: &mut Socket, message: Vec<u8>) -> Result<(), AcceptError> {
-    websocket::send(websocket, message).await.map_err(AcceptError::Exchange)?;
+    websocket::send(websocket, message)
+        .await
+        .map_err(AcceptError::Exchange)?;
     // The agent has what it needs; how the socket ends is of no interest.
     let _ = tokio::time::timeout(websocket::STEP_DEADLINE, websocket.close(None)).await;
     Ok(())

@@ -106,8 +106,18 @@ impl Stream {
         let output = [0; EXPORTER_LENGTH];
         let exported = match self {
             Self::Plain(_) => return Ok(None),
-            Self::Client(stream) => stream.get_ref().1.export_keying_material(output, EXPORTER_LABEL, None),
-            Self::Server(stream) => stream.get_ref().1.export_keying_material(output, EXPORTER_LABEL, None),
+            Self::Client(stream) => {
+                stream
+                    .get_ref()
+                    .1
+                    .export_keying_material(output, EXPORTER_LABEL, None)
+            }
+            Self::Server(stream) => {
+                stream
+                    .get_ref()
+                    .1
+                    .export_keying_material(output, EXPORTER_LABEL, None)
+            }
         };
         exported.map(Some).map_err(io::Error::other)
     }

@@ -54,7 +54,11 @@ impl ClientTls {
         let roots = Arc::new(roots);
         let by_authority = verifier_by_authority(&roots)
             .map(|verifier| Arc::new(configuration(purpose, verifier)));
-        Ok(Self { roots, by_authority, purpose })
+        Ok(Self {
+            roots,
+            by_authority,
+            purpose,
+        })
     }
 
     /// How many authorities are trusted.
@@ -77,7 +81,10 @@ impl ClientTls {
             .map_err(|_| TlsError::HostName(host.to_owned()))?;
         let configuration = match pin {
             Some(pin) => {
-                let verifier = PinVerifier { pin, provider: provider() };
+                let verifier = PinVerifier {
+                    pin,
+                    provider: provider(),
+                };
                 Arc::new(configuration(self.purpose, Arc::new(verifier)))
             }
             None => self.by_authority.clone().ok_or(TlsError::NoRoots)?,
@@ -89,12 +96,19 @@ impl ClientTls {
 }
 
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
-    let file = std::fs::File::open(path)
-        .map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
-    let content = || TlsError::Content { path: path.to_owned(), expected: "PEM certificate" };
+    let file = std::fs::File::open(path).map_err(|source| TlsError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let content = || TlsError::Content {
+        path: path.to_owned(),
+        expected: "PEM certificate",
+    };
     let mut added = 0;
     for certificate in CertificateDer::pem_reader_iter(BufReader::new(file)) {
-        roots.add(certificate.map_err(|_| content())?).map_err(|_| content())?;
+        roots
+            .add(certificate.map_err(|_| content())?)
+            .map_err(|_| content())?;
         added += 1;
     }
     if added == 0 { Err(content()) } else { Ok(()) }
@@ -103,22 +117,31 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
 fn verifier_by_authority(roots: &Arc<RootCertStore>) -> Option<Arc<dyn ServerCertVerifier>> {
     let builder = WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), provider());
     // The builder fails only when there are no roots.
-    builder.build().ok().map(|verifier| verifier as Arc<dyn ServerCertVerifier>)
+    builder
+        .build()
+        .ok()
+        .map(|verifier| verifier as Arc<dyn ServerCertVerifier>)
 }
 
 fn configuration(purpose: Purpose, verifier: Arc<dyn ServerCertVerifier>) -> ClientConfig {
     let (versions, protocols): (&[&rustls::SupportedProtocolVersion], &[&[u8]]) = match purpose {
         Purpose::Link => (&[&rustls::version::TLS13], &[b"http/1.1"]),
-        Purpose::Upstream => {
-            (&[&rustls::version::TLS13, &rustls::version::TLS12], &[b"h2", b"http/1.1"])
-        }
+        Purpose::Upstream => (
+            &[&rustls::version::TLS13, &rustls::version::TLS12],
+            &[b"h2", b"http/1.1"],
+        ),
     };
-    #[expect(clippy::expect_used, reason = "the provider has suites of both versions")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the provider has suites of both versions"
+    )]
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
         .expect("the provider supports TLS 1.2 and 1.3");
-    let mut configuration =
-        builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    let mut configuration = builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
     configuration.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     configuration
 }
@@ -126,11 +149,16 @@ fn configuration(purpose: Purpose, verifier: Arc<dyn ServerCertVerifier>) -> Cli
 /// Tells the failures apart that a person can do something about.
 fn explain(host: &str, error: std::io::Error) -> TlsError {
     let host = host.to_owned();
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let Some(rustls::Error::InvalidCertificate(fault)) = inner else {
         return TlsError::Handshake(error);
     };
-    #[expect(clippy::wildcard_enum_match_arm, reason = "rustls adds certificate errors")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "rustls adds certificate errors"
+    )]
     match fault {
         CertificateError::UnknownIssuer => TlsError::UnknownIssuer { host },
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
@@ -192,6 +220,8 @@ impl ServerCertVerifier for PinVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

@@ -25,7 +25,12 @@ pub struct ReadAhead<S> {
 
 impl<S> ReadAhead<S> {
     pub(super) const fn new(inner: S) -> Self {
-        Self { inner, buffer: Vec::new(), taken: 0, is_busy: false }
+        Self {
+            inner,
+            buffer: Vec::new(),
+            taken: 0,
+            is_busy: false,
+        }
     }
 
     pub(super) const fn get_ref(&self) -> &S {
@@ -144,7 +149,11 @@ mod tests {
         }
         let idle = std::future::poll_fn(|cx| {
             let mut target = ReadBuf::new(&mut buffer);
-            Poll::Ready(Pin::new(&mut reader).poll_read(cx, &mut target).is_pending())
+            Poll::Ready(
+                Pin::new(&mut reader)
+                    .poll_read(cx, &mut target)
+                    .is_pending(),
+            )
         });
         assert!(idle.await);
         assert_eq!(reader.buffer.capacity(), 0);

@@ -112,7 +112,10 @@ fn configuration(
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let content = || TlsError::Content { path: path.to_owned(), expected: "PEM certificate" };
+    let content = || TlsError::Content {
+        path: path.to_owned(),
+        expected: "PEM certificate",
+    };
     let pem = read(path)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match certificates {
@@ -123,17 +126,26 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let pem = zeroize::Zeroizing::new(read(path)?);
-    PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|_| TlsError::Content { path: path.to_owned(), expected: "PEM private key" })
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::Content {
+        path: path.to_owned(),
+        expected: "PEM private key",
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+    std::fs::read(path).map_err(|source| TlsError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The times of last change; `None` where a file cannot be seen, which counts as a change when it comes back.
 fn changed(certificate: &Path, key: &Path) -> Changed {
-    let modified = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified()).ok();
+    let modified = |path: &Path| {
+        std::fs::metadata(path)
+            .and_then(|data| data.modified())
+            .ok()
+    };
     (modified(certificate), modified(key))
 }
 
@@ -147,8 +159,10 @@ fn make_self_signed(host: &str, certificate: &Path, key: &Path) -> Result<(), Tl
 }
 
 fn pin_of(certificate: &Path) -> Result<TlsPin, TlsError> {
-    let content =
-        || TlsError::Content { path: certificate.to_owned(), expected: "PEM certificate" };
+    let content = || TlsError::Content {
+        path: certificate.to_owned(),
+        expected: "PEM certificate",
+    };
     let certificates = read_certificates(certificate)?;
     let first = certificates.first().ok_or_else(content)?;
     let parsed = webpki::EndEntityCert::try_from(first).map_err(|_| content())?;
@@ -179,7 +193,10 @@ mod tests {
         let before = tls.current.load_full();
         std::fs::write(&certificate, "not a certificate").unwrap();
         set_modified(&certificate, 1);
-        assert!(matches!(tls.reload_if_changed(), Err(TlsError::Content { .. })));
+        assert!(matches!(
+            tls.reload_if_changed(),
+            Err(TlsError::Content { .. })
+        ));
         assert!(Arc::ptr_eq(&before, &tls.current.load_full()));
 
         make_self_signed("two.example.com", &certificate, &key).unwrap();
@@ -198,6 +215,11 @@ mod tests {
 
     fn set_modified(path: &Path, seconds: u64) {
         let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
-        std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
     }
 }
