@@ -1,8 +1,9 @@
 //! All integration tests, in one binary: one link step, and one place for what they share.
 //!
-//! `sources`, `layers` and `tidy` hold the repository's own rules; the others start the programs' parts.
+//! `sources`, `layers` and `tidy` hold the repository's own rules, `vectors` the formats; the others start the programs' parts.
 #![cfg(test)]
 
 mod layers;
 mod sources;
 mod tidy;
+mod vectors;
