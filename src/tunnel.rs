@@ -6,16 +6,21 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Bytes under way in each direction of one tunnel. WebSocket messages are small, and a thousand
 /// tunnels should cost tens of megabytes, not hundreds.
 const BUFFER_BYTES: usize = 16 * 1024;
+
+/// How long the other direction may still stand idle once one has ended: a WebSocket whose caller has
+/// gone says nothing more, and what is under way then takes a moment.
+const HALF_CLOSED_IDLE: Duration = Duration::from_secs(5);
 
 /// How a tunnel ended, and what it carried.
 #[derive(Debug)]
@@ -66,14 +71,25 @@ where
     }
 }
 
-/// Ends when neither meter has moved for `idle`.
+/// Ends when neither meter has moved for `idle`, or for a moment once one of them has ended.
 async fn still_for(idle: Duration, forth: &Meter, back: &Meter) {
     loop {
-        let deadline = forth.last_moved().max(back.last_moved()) + idle;
+        let is_half_closed = forth.has_ended() || back.has_ended();
+        let limit = if is_half_closed {
+            idle.min(HALF_CLOSED_IDLE)
+        } else {
+            idle
+        };
+        let deadline = forth.last_moved().max(back.last_moved()) + limit;
         if Instant::now() >= deadline {
             return;
         }
-        tokio::time::sleep_until(deadline).await;
+        // All of these can be dropped and begun again without loss.
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline) => {}
+            () = forth.ended.notified() => {}
+            () = back.ended.notified() => {}
+        }
     }
 }
 
@@ -81,6 +97,8 @@ async fn still_for(idle: Duration, forth: &Meter, back: &Meter) {
 struct Meter {
     bytes: AtomicU64,
     last_moved: Mutex<Instant>,
+    has_ended: AtomicBool,
+    ended: Notify,
 }
 
 impl Meter {
@@ -88,7 +106,19 @@ impl Meter {
         Self {
             bytes: AtomicU64::new(0),
             last_moved: Mutex::new(Instant::now()),
+            has_ended: AtomicBool::new(false),
+            ended: Notify::new(),
         }
+    }
+
+    fn end(&self) {
+        self.add(0);
+        self.has_ended.store(true, Ordering::Relaxed);
+        self.ended.notify_one();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
     }
 
     fn add(&self, count: usize) {
@@ -130,8 +160,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<'_, S> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         let count = buffer.filled().len() - before;
-        if count > 0 {
-            self.meter.add(count);
+        match &polled {
+            Poll::Ready(Ok(())) if count > 0 => self.meter.add(count),
+            Poll::Ready(Ok(())) if buffer.remaining() > 0 => self.meter.end(),
+            Poll::Ready(_) | Poll::Pending => {}
         }
         polled
     }
@@ -197,6 +229,15 @@ mod tests {
         }
         assert!(!tunnel.is_finished());
         assert!(matches!(tunnel.await.unwrap().end, TunnelEnd::Idle));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_that_stays_silent_after_its_caller_has_gone_is_let_go_soon() {
+        let (caller, _upstream, tunnel) = tunnel(Duration::from_secs(3600));
+        let started = Instant::now();
+        drop(caller);
+        assert!(matches!(tunnel.await.unwrap().end, TunnelEnd::Idle));
+        assert!(started.elapsed() < Duration::from_secs(60));
     }
 
     fn tunnel(

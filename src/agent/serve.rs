@@ -1,1 +1,215 @@
-//! Placeholder.
+//! Answers what comes down a link's inward lane: control goes to the link's owner, a call goes
+//! policy → credentials → upstream.
+//!
+//! Whatever the agent itself has to say to a caller is a problem document that carries
+//! `relay-error`; everything else is the upstream's own answer. Texts for callers name neither
+//! rules nor addresses of the private network; those are in the log.
+
+mod gateway;
+mod refusal;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::header::EXPECT;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::ext::Protocol;
+use hyper_util::rt::TokioIo;
+use tracing::{debug, warn};
+
+pub use gateway::{Gateway, GatewayError};
+
+use self::refusal::Refusal;
+use super::policy::{Denied, Permitted, decide};
+use super::upstream::Websocket;
+use crate::body::{self, Body};
+use crate::error_chain::chain;
+use crate::forwarding::{self, RELAY_REQUEST_ID, Via};
+use crate::tunnel;
+
+/// The authority of requests that are not calls but talk between relay and agent.
+pub const CONTROL_AUTHORITY: &str = "~control";
+/// A WebSocket in which nothing moves for so long is taken for forgotten: programs that mean to keep
+/// one send pings every minute or so.
+const WEBSOCKET_IDLE: Duration = Duration::from_secs(3600);
+const WEBSOCKET: &str = "websocket";
+
+/// The answer to a control request, on its way.
+pub type ControlAnswer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+/// What a link's owner decides about the requests that come down it.
+pub trait LinkOwner: Send + Sync + 'static {
+    /// Whether calls may pass now: neither side has deactivated the connection.
+    fn is_active(&self) -> bool;
+
+    /// Answers a request to [`CONTROL_AUTHORITY`].
+    fn control(&self, request: Request<Incoming>) -> ControlAnswer;
+
+    /// Tells the relay that the upstream wants the body of the call with this number, which came with
+    /// `Expect: 100-continue`. Called from within the connection to the upstream: must not wait.
+    fn go_ahead(&self, request_id: &str);
+}
+
+/// The calls of all links, served from one configuration that can be replaced while in use.
+pub struct Calls {
+    gateway: ArcSwap<Gateway>,
+    via: Via,
+}
+
+impl Calls {
+    /// Serves calls as `gateway` says; `pseudonym` is this agent's name in `Via`.
+    #[must_use]
+    pub fn new(gateway: Gateway, pseudonym: &str) -> Self {
+        Self {
+            gateway: ArcSwap::from_pointee(gateway),
+            via: Via::new(pseudonym),
+        }
+    }
+
+    /// Serves calls from now on as `gateway` says; those under way end as they began.
+    pub fn replace(&self, gateway: Gateway) {
+        self.gateway.store(Arc::new(gateway));
+    }
+
+    /// The configuration in use.
+    #[must_use]
+    pub fn gateway(&self) -> Arc<Gateway> {
+        self.gateway.load_full()
+    }
+
+    /// Answers one request of an inward lane.
+    pub async fn handle(
+        &self,
+        owner: &Arc<dyn LinkOwner>,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let authority = request.uri().authority().map(http::uri::Authority::as_str);
+        if authority == Some(CONTROL_AUTHORITY) {
+            return owner.control(request).await;
+        }
+        match self.call(owner, request).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.into_response(),
+        }
+    }
+
+    async fn call(
+        &self,
+        owner: &Arc<dyn LinkOwner>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Refusal> {
+        if !owner.is_active() {
+            return Err(Refusal::Deactivated);
+        }
+        let gateway = self.gateway.load_full();
+        let is_websocket = request.method() == Method::CONNECT;
+        let permitted = permit(&gateway, &request)?;
+        let (mut parts, body) = request.into_parts();
+        let headers = &mut parts.headers;
+        if self.via.is_loop(headers) {
+            return Err(Refusal::Loop);
+        }
+        let request_id = headers.remove(RELAY_REQUEST_ID);
+        forwarding::strip_hop_by_hop(headers);
+        forwarding::strip_reserved(headers);
+        self.via.append(headers, parts.version);
+        gateway
+            .credentials
+            .apply(&permitted, headers)
+            .map_err(|error| {
+                warn!(upstream = permitted.upstream(), error = %chain(&error), "a credential is not to be had");
+                Refusal::Credential
+            })?;
+        let headers = std::mem::take(headers);
+        let answer = if is_websocket {
+            let lane = hyper::upgrade::on(Request::from_parts(parts, ()));
+            open_websocket(&gateway, &permitted, headers, lane).await
+        } else {
+            let extensions = go_ahead_on_100(owner, &headers, request_id.as_ref());
+            let sent = gateway
+                .upstreams
+                .send(&permitted, headers, extensions, body);
+            sent.await.map_err(Refusal::Upstream)
+        };
+        let mut response = answer.inspect_err(|refusal| refusal.log(permitted.upstream()))?;
+        let version = response.version();
+        let headers = response.headers_mut();
+        forwarding::strip_hop_by_hop(headers);
+        forwarding::strip_reserved(headers);
+        self.via.append(headers, version);
+        Ok(response)
+    }
+}
+
+/// Asks the policy. A WebSocket is asked for as the GET that its handshake is.
+fn permit(gateway: &Gateway, request: &Request<Incoming>) -> Result<Permitted, Refusal> {
+    let method = match (request.method(), request.extensions().get::<Protocol>()) {
+        (&Method::CONNECT, Some(protocol)) if protocol.as_str() == WEBSOCKET => &Method::GET,
+        (&Method::CONNECT, _) => return Err(Refusal::NotSupported),
+        (method, _) => method,
+    };
+    let uri = request.uri();
+    let (Some(upstream), Some(path_and_query)) = (uri.authority(), uri.path_and_query()) else {
+        return Err(Refusal::Denied(Denied::UnknownUpstream));
+    };
+    decide(&gateway.policy, upstream.as_str(), method, path_and_query).map_err(|denied| {
+        debug!(upstream = upstream.as_str(), reason = %denied, "a call was denied");
+        Refusal::Denied(denied)
+    })
+}
+
+/// For a call that waits with its body: what tells the relay that the upstream wants it.
+fn go_ahead_on_100(
+    owner: &Arc<dyn LinkOwner>,
+    headers: &HeaderMap,
+    request_id: Option<&HeaderValue>,
+) -> http::Extensions {
+    let Some(id) = request_id.filter(|_| headers.contains_key(EXPECT)) else {
+        return http::Extensions::new();
+    };
+    let id = id.to_str().unwrap_or_default().to_owned();
+    let owner = Arc::clone(owner);
+    let mut carrier = Request::new(());
+    hyper::ext::on_informational(&mut carrier, move |answer| {
+        if answer.status() == StatusCode::CONTINUE {
+            owner.go_ahead(&id);
+        }
+    });
+    std::mem::take(carrier.extensions_mut())
+}
+
+async fn open_websocket(
+    gateway: &Gateway,
+    permitted: &Permitted,
+    headers: HeaderMap,
+    lane: hyper::upgrade::OnUpgrade,
+) -> Result<Response<Body>, Refusal> {
+    let opened = gateway.upstreams.open_websocket(permitted, headers);
+    match opened.await.map_err(Refusal::Upstream)? {
+        Websocket::Declined(response) => Ok(response),
+        Websocket::Switched {
+            headers,
+            stream,
+            place,
+        } => {
+            let upstream = permitted.upstream().to_owned();
+            // Ends with the lane, the upstream's connection, or after a long silence.
+            tokio::spawn(async move {
+                let Ok(lane) = lane.await else { return };
+                let (lane, stream) = (TokioIo::new(lane), TokioIo::new(stream));
+                let tunnelled = tunnel::copy_both(lane, stream, WEBSOCKET_IDLE).await;
+                debug!(upstream, ?tunnelled, "a WebSocket ended");
+                drop(place);
+            });
+            let mut response = Response::new(body::empty());
+            *response.headers_mut() = headers;
+            Ok(response)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
