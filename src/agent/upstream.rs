@@ -9,6 +9,7 @@ mod pool;
 mod websocket;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use connect::ConnectError;
 pub use websocket::Websocket;
 
-use self::connect::Origin;
+use self::connect::{Origin, SharedTls};
 use self::pool::Pool;
 use super::config::UpstreamConfig;
 use super::policy::Permitted;
@@ -76,13 +77,18 @@ struct Upstream {
 }
 
 impl Upstreams {
-    /// Sets up the configured upstreams. Connects to none yet.
+    /// Sets up the configured upstreams, which are trusted by the system's roots, those in
+    /// `network_ca`, and their own. Connects to none yet.
     ///
     /// # Errors
     /// [`ConnectError`] when an upstream's address or certificates cannot be used.
-    pub fn new(configs: &[UpstreamConfig]) -> Result<Self, ConnectError> {
+    pub fn new(
+        configs: &[UpstreamConfig],
+        network_ca: Option<&Path>,
+    ) -> Result<Self, ConnectError> {
+        let mut tls = SharedTls::new(network_ca);
         let build = |config: &UpstreamConfig| {
-            let upstream = Upstream::new(config)?;
+            let upstream = Upstream::new(config, &mut tls)?;
             Ok((config.name.as_str().into(), Arc::new(upstream)))
         };
         let by_name = configs.iter().map(build).collect::<Result<_, _>>()?;
@@ -136,6 +142,15 @@ impl Upstreams {
         }
     }
 
+    /// Each upstream with its calls under way and how many it may have.
+    pub fn in_flight(&self) -> impl Iterator<Item = (&str, usize, usize)> {
+        self.by_name.iter().map(|(name, upstream)| {
+            let free = upstream.places.available_permits();
+            let limit = upstream.max_in_flight;
+            (&**name, limit.saturating_sub(free), limit)
+        })
+    }
+
     fn find(&self, permitted: &Permitted) -> Result<&Arc<Upstream>, UpstreamError> {
         self.by_name
             .get(permitted.upstream())
@@ -144,8 +159,8 @@ impl Upstreams {
 }
 
 impl Upstream {
-    fn new(config: &UpstreamConfig) -> Result<Self, ConnectError> {
-        let origin = Origin::new(&config.url, config.ca_file.as_deref())?;
+    fn new(config: &UpstreamConfig, tls: &mut SharedTls<'_>) -> Result<Self, ConnectError> {
+        let origin = Origin::new(&config.url, config.ca_file.as_deref(), tls)?;
         let prefix = config.url.path().trim_end_matches('/').into();
         Ok(Self {
             host: origin.host_header()?,

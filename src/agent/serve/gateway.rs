@@ -1,5 +1,7 @@
 //! What calls are served from: policy, credentials and upstreams of one reading of the configuration.
 
+use std::path::Path;
+
 use http::Method;
 use http::uri::PathAndQuery;
 
@@ -39,11 +41,15 @@ pub enum GatewayError {
 }
 
 impl Gateway {
-    /// Reads rules, opens credentials and sets upstreams up; connects to none.
+    /// Reads rules, opens credentials and sets upstreams up; connects to none. Authorities in the
+    /// file `network_ca` are trusted beside the system's.
     ///
     /// # Errors
     /// The first thing that cannot be used.
-    pub fn open(configs: &[UpstreamConfig]) -> Result<Self, GatewayError> {
+    pub fn open(
+        configs: &[UpstreamConfig],
+        network_ca: Option<&Path>,
+    ) -> Result<Self, GatewayError> {
         let policies = configs
             .iter()
             .map(|config| Ok((config.name.clone(), rules(config)?)))
@@ -51,7 +57,7 @@ impl Gateway {
         Ok(Self {
             policy: Policy::new(policies),
             credentials: Credentials::open(configs).map_err(GatewayError::Credential)?,
-            upstreams: Upstreams::new(configs).map_err(GatewayError::Upstream)?,
+            upstreams: Upstreams::new(configs, network_ca).map_err(GatewayError::Upstream)?,
         })
     }
 

@@ -10,6 +10,7 @@ use crate::agent::upstream::{ConnectError, UpstreamError};
 use crate::body::Body;
 use crate::error_chain::chain;
 use crate::forwarding::RELAY_ERROR;
+use crate::link::tls::TlsError;
 use crate::problem::Problem;
 
 /// When to try again at an upstream that is busy: calls take about as long.
@@ -209,6 +210,8 @@ const fn connect(error: &ConnectError) -> &'static str {
     match error {
         ConnectError::Resolve { .. } => "dns_error",
         ConnectError::Tcp { .. } => "connection_refused",
+        ConnectError::Tls(TlsError::Handshake(_)) => "tls_protocol_error",
+        ConnectError::Tls(_) => "tls_certificate_error",
         ConnectError::Http(_) => "connection_terminated",
         ConnectError::Address(_) => "proxy_configuration_error",
     }

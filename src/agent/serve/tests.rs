@@ -292,7 +292,10 @@ async fn agent(url: &str) -> Agent {
             path: "/allowed/{*rest}".into(),
         }],
     };
-    let calls = Arc::new(Calls::new(Gateway::open(&[config]).unwrap(), "agent-test"));
+    let calls = Arc::new(Calls::new(
+        Gateway::open(&[config], None).unwrap(),
+        "agent-test",
+    ));
     let owner = Arc::new(Owner {
         is_active: Mutex::new(true),
         go_aheads: Mutex::default(),
@@ -308,15 +311,11 @@ async fn agent(url: &str) -> Agent {
         .enable_connect_protocol()
         .serve_connection(TokioIo::new(far), service);
     tokio::spawn(server);
-    let (mut lane, driver) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+    let (lane, driver) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .handshake(TokioIo::new(near))
         .await
         .unwrap();
     tokio::spawn(driver);
-    // Settings of the agent have arrived when something was answered.
-    let mut first = get("/");
-    *first.uri_mut() = "http://~control/".parse().unwrap();
-    lane.send_request(first).await.unwrap();
     Agent { lane, owner }
 }
 

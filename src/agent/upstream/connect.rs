@@ -3,6 +3,7 @@
 //! Goes where the configuration says and nowhere else: neither proxies of the environment nor a
 //! caller's headers have a say.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 
@@ -15,6 +16,8 @@ use tokio::net::TcpStream;
 
 use super::pool::Connection;
 use crate::body::Body;
+use crate::link::tls::TlsError;
+use crate::link::tls::client::{ClientTls, Purpose};
 
 /// Why there is no connection to an upstream. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
@@ -38,21 +41,57 @@ pub enum ConnectError {
         /// What the system said of the last address that was tried.
         source: io::Error,
     },
+    /// No TLS on it, or no certificates to judge it by.
+    #[error("TLS could not be set up")]
+    Tls(#[source] TlsError),
     /// The connection broke before HTTP began.
     #[error("HTTP could not begin")]
     Http(#[source] hyper::Error),
 }
 
 /// Where an upstream is.
-#[derive(Debug)]
 pub(super) struct Origin {
     host: Box<str>,
     port: u16,
     authority: Box<str>,
+    tls: Option<ClientTls>,
+}
+
+/// TLS settings that upstreams share: reading the system's roots takes time, and memory each time.
+pub(super) struct SharedTls<'a> {
+    network_ca: Option<&'a Path>,
+    without_own_ca: Option<ClientTls>,
+}
+
+impl<'a> SharedTls<'a> {
+    /// Trusts the system's roots and those in this file.
+    pub(super) const fn new(network_ca: Option<&'a Path>) -> Self {
+        Self {
+            network_ca,
+            without_own_ca: None,
+        }
+    }
+
+    fn client(&mut self, own_ca: Option<&Path>) -> Result<ClientTls, ConnectError> {
+        if own_ca.is_some() {
+            let files = self.network_ca.into_iter().chain(own_ca);
+            return ClientTls::new(files, Purpose::Upstream).map_err(ConnectError::Tls);
+        }
+        if let Some(client) = &self.without_own_ca {
+            return Ok(client.clone());
+        }
+        let made = ClientTls::new(self.network_ca, Purpose::Upstream);
+        let client = made.map_err(ConnectError::Tls)?;
+        Ok(self.without_own_ca.insert(client).clone())
+    }
 }
 
 impl Origin {
-    pub(super) fn new(url: &Uri, _ca_file: Option<&Path>) -> Result<Self, ConnectError> {
+    pub(super) fn new(
+        url: &Uri,
+        own_ca: Option<&Path>,
+        tls: &mut SharedTls<'_>,
+    ) -> Result<Self, ConnectError> {
         let refused = || ConnectError::Address(url.clone());
         let authority = url.authority().ok_or_else(refused)?;
         let is_tls = url.scheme() == Some(&Scheme::HTTPS);
@@ -66,6 +105,7 @@ impl Origin {
             host: host.into(),
             port: authority.port_u16().unwrap_or(default_port),
             authority: authority.as_str().into(),
+            tls: is_tls.then(|| tls.client(own_ca)).transpose()?,
         })
     }
 
@@ -78,7 +118,13 @@ impl Origin {
     /// A connection for calls, one after the other.
     pub(super) async fn connect(&self) -> Result<Connection, ConnectError> {
         let tcp = self.tcp().await?;
-        start(tcp).await
+        match &self.tls {
+            Some(tls) => {
+                let stream = tls.connect(&self.host, None, tcp).await;
+                start(stream.map_err(ConnectError::Tls)?).await
+            }
+            None => start(tcp).await,
+        }
     }
 
     async fn tcp(&self) -> Result<TcpStream, ConnectError> {
@@ -97,6 +143,12 @@ impl Origin {
                 source,
             })?;
         Ok(tcp)
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.authority)
     }
 }
 

@@ -158,7 +158,7 @@ where
 }
 
 fn upstreams(url: &str) -> Upstreams {
-    Upstreams::new(&[UpstreamConfig {
+    let config = UpstreamConfig {
         name: "web".parse().unwrap(),
         url: url.parse().unwrap(),
         ca_file: None,
@@ -167,8 +167,8 @@ fn upstreams(url: &str) -> Upstreams {
         response_timeout: Duration::from_millis(300),
         max_in_flight: 2,
         allow: Vec::new(),
-    }])
-    .unwrap()
+    };
+    Upstreams::new(&[config], None).unwrap()
 }
 
 fn permit(method: &str, path: &str) -> Permitted {

@@ -23,7 +23,7 @@ use crate::invitation::TlsPin;
 pub enum Purpose {
     /// The link and redeeming: TLS 1.3, HTTP/1.1 for the upgrade.
     Link,
-    /// Upstreams of all ages: TLS 1.2 as well, and HTTP/2 where they offer it.
+    /// Upstreams of all ages: TLS 1.2 as well; HTTP/1.1, which the agent's pool speaks.
     Upstream,
 }
 
@@ -37,18 +37,21 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
-    /// Trusts the system's roots, and those in the PEM file `extra_ca` beside them.
+    /// Trusts the system's roots, and those in the PEM files `extra_ca` beside them.
     ///
     /// # Errors
     /// [`TlsError::Read`] or [`TlsError::Content`] for the file.
-    pub fn new(extra_ca: Option<&Path>, purpose: Purpose) -> Result<Self, TlsError> {
+    pub fn new<'a>(
+        extra_ca: impl IntoIterator<Item = &'a Path>,
+        purpose: Purpose,
+    ) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         for error in &system.errors {
             tracing::debug!(%error, "a trusted root of the system was passed over");
         }
         roots.add_parsable_certificates(system.certs);
-        if let Some(path) = extra_ca {
+        for path in extra_ca {
             add_file(&mut roots, path)?;
         }
         let roots = Arc::new(roots);
@@ -128,7 +131,7 @@ fn configuration(purpose: Purpose, verifier: Arc<dyn ServerCertVerifier>) -> Cli
         Purpose::Link => (&[&rustls::version::TLS13], &[b"http/1.1"]),
         Purpose::Upstream => (
             &[&rustls::version::TLS13, &rustls::version::TLS12],
-            &[b"h2", b"http/1.1"],
+            &[b"http/1.1"],
         ),
     };
     #[expect(
