@@ -12,6 +12,7 @@ mod document;
 mod mistake;
 mod nearest;
 mod section;
+mod tree;
 
 use std::ffi::OsString;
 use std::path::Path;

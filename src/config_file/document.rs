@@ -1,4 +1,4 @@
-//! The sources laid over one another: a tree in which each value knows where it came from.
+//! The sources, read and laid over one another.
 //!
 //! The `config` crate parses TOML and the environment; laying over is done here, because the crate
 //! replaces arrays, where drop-ins must be able to add an upstream.
@@ -9,116 +9,16 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use config::{ConfigError, Environment, FileFormat, Source as _, ValueKind};
+use config::{ConfigError, Environment, FileFormat, Source as _};
 
+use super::tree::{Node, Origin, Table, Value};
 use super::{Mistake, Mistakes, Section, Sources};
 
 /// The largest file that is read, in bytes. A thousand upstreams with ten rules each need a tenth of it.
 const MAX_FILE_LENGTH: u64 = 1 << 20;
 /// Separates the levels of a key in the name of an environment variable.
 const ENVIRONMENT_SEPARATOR: &str = "__";
-
-/// A table: its keys and their values.
-pub(super) type Table = BTreeMap<String, Node>;
-
-/// A value and where it came from.
-pub(super) struct Node {
-    /// The source that gave the value; of a merged table, the first one that named it.
-    pub(super) origin: Origin,
-    /// The value.
-    pub(super) value: Value,
-}
-
-/// A value of a configuration. Not `Debug`, since any text may be a secret.
-pub(super) enum Value {
-    Boolean(bool),
-    Integer(i64),
-    /// A number with a fraction, which no key of ours takes.
-    Fraction,
-    Text(String),
-    Array(Vec<Node>),
-    Table(Table),
-}
-
-/// Where a value came from.
-#[derive(Clone)]
-pub(super) enum Origin {
-    File(Arc<Path>),
-    Environment(Arc<str>),
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "{}", path.display()),
-            Self::Environment(name) => write!(f, "environment variable {name}"),
-        }
-    }
-}
-
-impl Value {
-    /// What kind of value it is, for a message.
-    pub(super) const fn kind(&self) -> &'static str {
-        match self {
-            Self::Boolean(_) => "a truth value",
-            Self::Integer(_) => "a number",
-            Self::Fraction => "a number with a fraction",
-            Self::Text(_) => "a text",
-            Self::Array(_) => "a list",
-            Self::Table(_) => "a table",
-        }
-    }
-
-    fn of(value: config::Value, origin: &Origin) -> Self {
-        let number = |number: Option<i64>| number.map_or(Self::Fraction, Self::Integer);
-        match value.kind {
-            ValueKind::Nil => Self::Text(String::new()),
-            ValueKind::Boolean(truth) => Self::Boolean(truth),
-            ValueKind::I64(integer) => Self::Integer(integer),
-            ValueKind::I128(integer) => number(integer.try_into().ok()),
-            ValueKind::U64(integer) => number(integer.try_into().ok()),
-            ValueKind::U128(integer) => number(integer.try_into().ok()),
-            ValueKind::Float(_) => Self::Fraction,
-            ValueKind::String(text) => Self::Text(text),
-            ValueKind::Table(table) => Self::Table(
-                table
-                    .into_iter()
-                    .map(|(key, value)| (key, Node::of(value, origin)))
-                    .collect(),
-            ),
-            ValueKind::Array(array) => Self::Array(
-                array
-                    .into_iter()
-                    .map(|value| Node::of(value, origin))
-                    .collect(),
-            ),
-        }
-    }
-}
-
-impl Node {
-    fn of(value: config::Value, origin: &Origin) -> Self {
-        Self {
-            origin: origin.clone(),
-            value: Value::of(value, origin),
-        }
-    }
-
-    fn is_array_of_tables(&self) -> bool {
-        match &self.value {
-            Value::Array(array) => array
-                .iter()
-                .all(|node| matches!(node.value, Value::Table(_))),
-            Value::Boolean(_)
-            | Value::Integer(_)
-            | Value::Fraction
-            | Value::Text(_)
-            | Value::Table(_) => false,
-        }
-    }
-}
 
 /// The whole configuration before anyone has asked for anything, and the mistakes found so far.
 pub(super) struct Document {

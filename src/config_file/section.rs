@@ -8,8 +8,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::Mistake;
-use super::document::{Document, Node, Origin, Table, Value};
+use super::document::Document;
 use super::nearest::nearest;
+use super::tree::{Node, Origin, Table};
 use crate::secret::Secret;
 
 /// A table of a configuration, or the place where one might have been.
@@ -55,13 +56,9 @@ impl<'a> Section<'a> {
     /// A text.
     pub fn optional_string(&mut self, key: &'static str) -> Option<String> {
         let node = self.node(key)?;
-        match &node.value {
-            Value::Text(text) => Some(text.clone()),
-            Value::Boolean(_)
-            | Value::Integer(_)
-            | Value::Fraction
-            | Value::Array(_)
-            | Value::Table(_) => self.wrong_kind(key, node, "a text in quotes"),
+        match node.value.as_text() {
+            Some(text) => Some(text.to_owned()),
+            None => self.wrong_kind(key, node, "a text in quotes"),
         }
     }
 
@@ -151,18 +148,10 @@ impl<'a> Section<'a> {
         let Some(node) = self.node(key) else {
             return default;
         };
-        let number = match (&node.value, node.origin.is_environment()) {
-            (Value::Integer(number), _) => Some(*number),
-            (Value::Text(text), true) => text.parse().ok(),
-            (
-                Value::Text(_)
-                | Value::Boolean(_)
-                | Value::Fraction
-                | Value::Array(_)
-                | Value::Table(_),
-                _,
-            ) => None,
-        };
+        let number = node
+            .value
+            .as_integer()
+            .or_else(|| node.environment_text()?.parse().ok());
         let Some(number) = number else {
             self.wrong_kind::<()>(key, node, "a whole number without quotes");
             return default;
@@ -182,18 +171,10 @@ impl<'a> Section<'a> {
         let Some(node) = self.node(key) else {
             return default;
         };
-        let truth = match (&node.value, node.origin.is_environment()) {
-            (Value::Boolean(truth), _) => Some(*truth),
-            (Value::Text(text), true) => text.parse().ok(),
-            (
-                Value::Text(_)
-                | Value::Integer(_)
-                | Value::Fraction
-                | Value::Array(_)
-                | Value::Table(_),
-                _,
-            ) => None,
-        };
+        let truth = node
+            .value
+            .as_boolean()
+            .or_else(|| node.environment_text()?.parse().ok());
         truth
             .or_else(|| self.wrong_kind(key, node, "true or false, without quotes"))
             .unwrap_or(default)
@@ -218,33 +199,19 @@ impl<'a> Section<'a> {
         let Some(node) = self.node(key) else {
             return Vec::new();
         };
-        let texts = match (&node.value, node.origin.is_environment()) {
-            (Value::Array(array), _) => array
+        let texts = match (node.value.as_array(), node.environment_text()) {
+            (Some(array), _) => array
                 .iter()
-                .map(|node| match &node.value {
-                    Value::Text(text) => Some(text.clone()),
-                    Value::Boolean(_)
-                    | Value::Integer(_)
-                    | Value::Fraction
-                    | Value::Array(_)
-                    | Value::Table(_) => None,
-                })
+                .map(|node| node.value.as_text().map(str::to_owned))
                 .collect(),
-            (Value::Text(text), true) => {
+            (None, Some(text)) => {
                 let texts = text
                     .split(',')
                     .map(str::trim)
                     .filter(|text| !text.is_empty());
                 Some(texts.map(str::to_owned).collect())
             }
-            (
-                Value::Text(_)
-                | Value::Boolean(_)
-                | Value::Integer(_)
-                | Value::Fraction
-                | Value::Table(_),
-                _,
-            ) => None,
+            (None, None) => None,
         };
         texts
             .or_else(|| self.wrong_kind(key, node, "a list of texts, [\"a\", \"b\"]"))
@@ -266,7 +233,7 @@ impl<'a> Section<'a> {
         let Some(node) = self.node(key) else {
             return Vec::new();
         };
-        let Value::Array(array) = &node.value else {
+        let Some(array) = node.value.as_array() else {
             let form = format!("an array of tables, [[{}]]", self.path_of(key));
             self.wrong_kind::<()>(key, node, &form);
             return Vec::new();
@@ -276,9 +243,9 @@ impl<'a> Section<'a> {
             let Some(table) = self.table_of(key, node) else {
                 continue;
             };
-            let label = match table.get("name").map(|name| &name.value) {
-                Some(Value::Text(name)) => name.clone(),
-                Some(_) | None => format!("#{}", index + 1),
+            let label = match table.get("name").and_then(|name| name.value.as_text()) {
+                Some(name) => name.to_owned(),
+                None => format!("#{}", index + 1),
             };
             let path = format!("{}[{label}]", self.path_of(key));
             sections.push(Self::new(self.document, path, &node.origin, Some(table)));
@@ -297,7 +264,7 @@ impl<'a> Section<'a> {
         let mut sections = Vec::with_capacity(outer.len());
         for (inner, node) in outer {
             let path = format!("{}.{inner}", self.path_of(key));
-            let Value::Table(table) = &node.value else {
+            let Some(table) = node.value.as_table() else {
                 self.note(
                     &node.origin,
                     path,
@@ -343,14 +310,9 @@ impl<'a> Section<'a> {
     }
 
     fn table_of(&self, key: &'static str, node: &'a Node) -> Option<&'a Table> {
-        match &node.value {
-            Value::Table(table) => Some(table),
-            Value::Boolean(_)
-            | Value::Integer(_)
-            | Value::Fraction
-            | Value::Text(_)
-            | Value::Array(_) => self.wrong_kind(key, node, "a table"),
-        }
+        node.value
+            .as_table()
+            .or_else(|| self.wrong_kind(key, node, "a table"))
     }
 
     fn wrong_kind<T>(&self, key: &'static str, node: &Node, expected: &str) -> Option<T> {
@@ -398,16 +360,6 @@ impl Drop for Section<'_> {
                 "is not a known key".to_owned(),
                 remedy,
             );
-        }
-    }
-}
-
-impl Origin {
-    /// Whether the value is text for want of a type.
-    const fn is_environment(&self) -> bool {
-        match self {
-            Self::File(_) => false,
-            Self::Environment(_) => true,
         }
     }
 }
