@@ -50,21 +50,11 @@ pub(crate) fn online(relay_config: &Path) -> Result<usize, Failure> {
     )?;
     let listing: serde_json::Value =
         serde_json::from_str(&listing).map_err(Failure::because("read the relay's listing"))?;
-    let connections = listing
-        .get("connections")
-        .unwrap_or(&listing)
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let is_online = |connection: &serde_json::Value| {
-        let link = connection.get("link");
-        let status = link.and_then(|link| link.get("status")).or(link);
-        status.and_then(serde_json::Value::as_str) == Some("online")
-    };
-    Ok(connections
-        .iter()
-        .filter(|connection| is_online(connection))
-        .count())
+    let connections = listing["connections"].as_array();
+    let is_online = |connection: &&serde_json::Value| connection["link"]["status"] == "online";
+    Ok(connections.map_or(0, |connections| {
+        connections.iter().filter(is_online).count()
+    }))
 }
 
 /// Runs a command with this standard input, and returns what it printed, trimmed.

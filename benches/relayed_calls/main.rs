@@ -15,6 +15,10 @@
     clippy::print_stderr,
     reason = "a bench speaks on its standard output, and of its progress on standard error"
 )]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "its own thread runs no tasks, and may sleep between two looks"
+)]
 
 mod chain;
 mod connections;
@@ -23,6 +27,7 @@ mod footprint;
 mod http_client;
 mod nginx;
 mod process;
+mod profile;
 mod relayed;
 mod rounds;
 mod settings;
@@ -84,6 +89,9 @@ fn measure() -> Result<(), Failure> {
     }
 
     let mut relayed = Relayed::start(scratch.path(), &upstream)?;
+    if let Some(folder) = &settings.profile {
+        return profile::run(&settings, folder, relayed.target());
+    }
     let outcome = measure_relayed(&settings, &chain, &mut relayed, &mut table);
     if outcome.is_err() {
         relayed.print_log_tails();

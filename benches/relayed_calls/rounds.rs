@@ -9,13 +9,13 @@ use crate::wrk::{self, Load};
 
 /// A kind of small-call load: its words in the table, the load, and the first goals (CPU, calls a second, median
 /// latency, as ratios to the chain) where there are any.
-struct Case {
-    words: &'static str,
-    load: Load,
+pub(crate) struct Case {
+    pub(crate) words: &'static str,
+    pub(crate) load: Load,
     goals: [Option<f64>; 3],
 }
 
-const CASES: [Case; 4] = [
+pub(crate) const CASES: [Case; 4] = [
     Case {
         words: "1 caller",
         load: Load {
@@ -78,7 +78,7 @@ pub(crate) fn run(
                 let [processor, per_second, latency] = case.goals;
                 let row = |figure: &str| format!("{figure}, {}", case.words);
                 let mut add = |figure, unit, better, goal, value| {
-                    table.compare(&row(figure), unit, better, goal, target.name, value)
+                    table.compare(&row(figure), unit, better, goal, target.name, value);
                 };
                 add(
                     "CPU of both ends per 1 KiB call",

@@ -1,6 +1,7 @@
 //! How long and how often to measure, from the environment.
 
 use std::env;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::failure::Failure;
@@ -19,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) idle_links: u32,
     /// Starts of the agent, for the median time from start to link.
     pub(crate) starts: u32,
+    /// Profile relay and agent instead, and leave the profiles in this folder.
+    pub(crate) profile: Option<PathBuf>,
     /// Measure the yardstick only, to see whether a machine is fit to be measured on.
     pub(crate) chain_alone: bool,
     /// Says in the table's heading that the figures are for smoke, not for quoting.
@@ -27,7 +30,8 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// `BENCH_MODE` is `full` (default) or `short`; `BENCH_ROUNDS`, `BENCH_SECONDS` and `BENCH_IDLE_LINKS`
-    /// override single numbers; `BENCH_CHAIN_ALONE=1` leaves relay and agent out.
+    /// override single numbers; `BENCH_CHAIN_ALONE=1` leaves relay and agent out; `BENCH_PROFILE=FOLDER`
+    /// profiles them with perf and strace.
     pub(crate) fn from_environment() -> Result<Self, Failure> {
         let short = match env::var("BENCH_MODE").as_deref() {
             Ok("short") => true,
@@ -41,6 +45,7 @@ impl Settings {
             idle_links: number("BENCH_IDLE_LINKS", if short { 10 } else { 200 })?,
             starts: if short { 3 } else { 9 },
             chain_alone: env::var_os("BENCH_CHAIN_ALONE").is_some_and(|value| value == "1"),
+            profile: env::var_os("BENCH_PROFILE").map(PathBuf::from),
             short,
         })
     }

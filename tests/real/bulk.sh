@@ -1,6 +1,7 @@
 #!/bin/bash
 # 1 GiB down and 1 GiB up through the relay, each verified by SHA-256, while the memory of both programs stays bounded;
 # then a reader that is slower than the network, and one that goes away.
+# shellcheck source=tests/real/harness.sh
 . "$(dirname "$0")/harness.sh"
 
 BYTES=$((1 << 30))

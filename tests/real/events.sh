@@ -1,6 +1,7 @@
 #!/bin/bash
 # Server-sent events, read with the public client `sseclient-py`: the server sends an event only after the reader has
 # acknowledged the one before, by another call. Whatever held an event back on the way would stop the stream for good.
+# shellcheck source=tests/real/harness.sh
 . "$(dirname "$0")/harness.sh"
 
 EVENTS=200

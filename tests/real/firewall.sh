@@ -1,6 +1,7 @@
 #!/bin/bash
 # The agent and its upstream in a private network, the relay in a public one, and between them a firewall that lets
 # out TCP to the relay's port only, and nothing in. Calls must pass, and no connection may even be tried from outside.
+# shellcheck source=tests/real/harness.sh
 . "$(dirname "$0")/harness.sh"
 
 [ "$(id -u)" = 0 ] || skip_all "only root can make network namespaces"
@@ -81,8 +82,7 @@ start_agent firewall
 connect firewall
 
 calls_pass() {
-    local number
-    for number in $(seq 20); do
+    for _ in $(seq 20); do
         [ "$(call "$(url firewall web)/small")" = "the right body" ] || return 1
     done
 }

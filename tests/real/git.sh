@@ -1,6 +1,7 @@
 #!/bin/bash
 # git over smart HTTP through the relay: clone and push of a repository of about 100 MB of random data, against
 # git-http-backend behind nginx. Both must arrive with the same commit ids and pass git's own check.
+# shellcheck source=tests/real/harness.sh
 . "$(dirname "$0")/harness.sh"
 
 MEBIBYTES=96         # of random data to clone: nothing on the way can compress it

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034  # what it sets is for the scripts
 # What every script in this folder shares: a relay and agents of this build in a temporary directory, results as
 # lines, and the end of everything that was started. Sourced, never run.
 #
@@ -16,7 +17,10 @@ work=$(mktemp -d "/tmp/real-$script-XXXXXX")
 chmod 711 "$work"
 # Not below a home folder: servers that drop root run programs from it.
 cache=${REAL_TESTS_CACHE:-/var/tmp/relay-agent-real-tests-$(id -u)}
-mkdir -p "$cache" && [ -O "$cache" ] || { echo "not ok $script: $cache is not ours" && exit 1; }
+if ! mkdir -p "$cache" || [ ! -O "$cache" ]; then
+    echo "not ok $script: $cache is not ours"
+    exit 1
+fi
 started=()
 failed=0
 # Where nginx and ip are, which not every user's PATH has.

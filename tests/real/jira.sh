@@ -1,6 +1,7 @@
 #!/bin/bash
 # Jira Cloud's REST API, mocked from Atlassian's own OpenAPI description by prism, called with the public Python
 # client `jira`: server information, create, read, update, search.
+# shellcheck source=tests/real/harness.sh
 . "$(dirname "$0")/harness.sh"
 
 need openssl openssl

@@ -1,6 +1,7 @@
 #!/bin/bash
 # 1,000 small calls at once: first against a server that answers none of them before all have arrived, so that they
 # must truly be under way together; then as load, by HTTP/1.1 and HTTP/2, with every answer checked.
+# shellcheck source=tests/real/harness.sh
 . "$(dirname "$0")/harness.sh"
 
 CALLERS=1000

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Out through the proxies that companies have: squid and tinyproxy, with a name and a password, set in the file or in
 # the environment; NO_PROXY; and what the agent says when the proxy refuses, or the relay's authority is unknown.
+# shellcheck source=tests/real/harness.sh
 . "$(dirname "$0")/harness.sh"
 
 need openssl openssl

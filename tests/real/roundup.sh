@@ -1,6 +1,7 @@
 #!/bin/bash
 # The Roundup issue tracker through its REST API, called with the public `requests` library: create, read with its
 # ETag, update, refuse a stale update, list. The agent adds the tracker's password; the caller never has it.
+# shellcheck source=tests/real/harness.sh
 . "$(dirname "$0")/harness.sh"
 
 need openssl openssl

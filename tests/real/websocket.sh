@@ -1,6 +1,7 @@
 #!/bin/bash
 # WebSockets through the relay, with the public Python package `websockets` at both ends: text, binary, a message of
 # 1 MiB, compression, a subprotocol, pings, and close codes from either side.
+# shellcheck source=tests/real/harness.sh
 . "$(dirname "$0")/harness.sh"
 
 need openssl openssl
