@@ -1,7 +1,6 @@
 //! Two ends of a link over an in-memory pipe: calls, ends, silence and back-pressure.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -176,10 +175,15 @@ async fn a_refused_call_and_a_lost_one_are_told_apart() {
     let (agent, relay) = pair(64 * 1024).await;
     let agent_end = drive(agent.driver);
     drive(relay.driver);
-    let refuse = |request: Request<Incoming>| async move {
-        match request.uri().path() {
-            "/refuse" => Err::<Response<Body>, BodyError>(refused_stream()),
-            _ => std::future::pending().await,
+    let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+    let refuse = move |request: Request<Incoming>| {
+        let arrived = arrived.clone();
+        async move {
+            if request.uri().path() == "/refuse" {
+                return Err::<Response<Body>, BodyError>(refused_stream());
+            }
+            arrived.send(()).unwrap();
+            std::future::pending().await
         }
     };
     tokio::spawn(http2::serve(
@@ -202,13 +206,7 @@ async fn a_refused_call_and_a_lost_one_are_told_apart() {
         let (client, request) = (client.clone(), request("/hang"));
         async move { client.send(request).await }
     });
-    // The call is on its way once the other side has heard of it.
-    while agent.handle.stats().quiet > Duration::ZERO && !hanging.is_finished() {
-        tokio::task::yield_now().await;
-        if agent.handle.stats().age > Duration::from_millis(50) {
-            break;
-        }
-    }
+    arrivals.recv().await.unwrap();
     agent.handle.close(CloseCode::Internal, "gone");
     agent_end.await.unwrap();
     assert!(matches!(
@@ -268,7 +266,7 @@ async fn a_draining_server_finishes_what_it_has() {
     let draining = async move { draining.await.unwrap_or(()) };
     let serving = tokio::spawn(http2::serve(agent.inward, service_fn(slow), draining));
     let client = LaneClient::new(relay.inward);
-    let (mut sender, body) = body_in_pieces();
+    let (mut sender, body) = pieces_of_a_body::pieces();
     let request = Request::post("http://jira/slow").body(body).unwrap();
     let calling = tokio::spawn(async move { call_with(&client, request).await });
     arrivals.recv().await.unwrap();
@@ -292,10 +290,6 @@ async fn call_with(client: &LaneClient, request: Request<Body>) -> Bytes {
         .await
         .unwrap()
         .to_bytes()
-}
-
-fn body_in_pieces() -> (pieces_of_a_body::Sender, Body) {
-    pieces_of_a_body::pieces()
 }
 
 /// A body that is written piece by piece.
