@@ -132,4 +132,4 @@ impl fmt::Display for LinkEnd {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,6 +4,7 @@ pub mod api;
 pub mod clock;
 pub mod config;
 pub mod connections;
+pub mod link_endpoint;
 pub mod record;
 pub mod registry;
 pub mod shared;

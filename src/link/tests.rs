@@ -19,6 +19,13 @@ use super::*;
 use crate::body::{self, Body, BodyError};
 use crate::session::WINDOW;
 
+/// The calling end and the handle of a link that goes nowhere.
+pub(crate) fn idle_link() -> (LaneClient, LinkHandle) {
+    let shared = Shared::new(WINDOW);
+    let lane = LaneStream::new(&shared, Lane::Inward);
+    (LaneClient::new(lane), LinkHandle { shared })
+}
+
 fn introduction() -> Introduction {
     Introduction {
         software: "test".into(),

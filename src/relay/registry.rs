@@ -4,6 +4,7 @@
 //! Decides nothing; never waits; its locks are held for a few instructions.
 
 mod connection;
+mod go_ahead;
 mod link_slot;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 pub use self::connection::{CallPermit, Connection, LinkStatus};
+pub use self::go_ahead::{GoAhead, GoAheads};
 pub use self::link_slot::{LinkSlot, Live};
 
 use super::record::{ConnectionRecord, State};

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::link_slot::Live;
 use super::{Limits, LinkRefusal};
@@ -18,6 +18,8 @@ pub struct Connection {
     name: Name,
     limits: Limits,
     calls: Arc<Semaphore>,
+    /// Ticks when the record changes, for the link that tells the far side.
+    changes: watch::Sender<()>,
     inner: Mutex<Inner>,
 }
 
@@ -62,6 +64,7 @@ impl Connection {
             name: record.name.clone(),
             limits,
             calls: Arc::new(Semaphore::new(limits.calls_in_flight)),
+            changes: watch::Sender::new(()),
             inner: Mutex::new(Inner {
                 last_seen_at: record.last_seen_at,
                 record: Arc::new(record),
@@ -142,6 +145,19 @@ impl Connection {
             .saturating_sub(self.calls.available_permits())
     }
 
+    /// Waits until no call is under way. New ones are held off only while this looks.
+    pub async fn calls_finished(&self) {
+        let all = u32::try_from(self.limits.calls_in_flight).unwrap_or(u32::MAX);
+        // The semaphore is never closed; were it, nothing would be under way.
+        let _ = self.calls.acquire_many(all).await;
+    }
+
+    /// Tells of every change to the record from now on.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
     /// What is to be stored about when the agent was last linked, once.
     pub(in crate::relay) fn take_last_seen(&self, now: u64) -> Option<(ConnectionId, u64)> {
         let mut inner = self.inner();
@@ -158,6 +174,7 @@ impl Connection {
 
     pub(super) fn set_record(&self, record: ConnectionRecord) {
         self.inner().record = Arc::new(record);
+        self.changes.send_replace(());
     }
 
     pub(super) fn reserve(&self) -> Result<(), LinkRefusal> {

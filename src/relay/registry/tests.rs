@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::*;
 use crate::identity::PublicKey;
+use crate::link::tests::idle_link;
 use crate::relay::record::tests::{accepted, pending};
 use crate::relay::record::{Removed, Side};
 
@@ -13,10 +14,14 @@ const LIMITS: Limits = Limits {
 };
 
 fn live() -> Live {
+    let (client, handle) = idle_link();
     Live {
         since: 1_000,
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
         software: "agent/test".into(),
+        client,
+        handle,
+        go_aheads: GoAheads::default(),
     }
 }
 

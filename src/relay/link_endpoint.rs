@@ -1,0 +1,290 @@
+//! `GET /v1/link`: an agent arrives, proves itself, and its link is held until it ends.
+//!
+//! Decides who may link, and tells the far side of every change; what travels on the link is decided
+//! elsewhere. Handshakes under way are bounded, so that a crowd of strangers costs little.
+
+mod control;
+mod refusal;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::clock;
+use super::record::Side;
+use super::registry::{Connection, GoAheads, LinkSlot, Live};
+use super::shared::Shared;
+use crate::body::Body;
+use crate::error_chain::chain;
+use crate::link::http2::{self, LaneClient};
+use crate::link::server::{self, AcceptError, Arrival};
+use crate::link::{Link, LinkEnd, LinkHandle};
+use crate::problem::Problem;
+use crate::protocol::control::{
+    CONTROL_VERSION, REMOVED_PATH, RemovedMessage, STATE_PATH, StateMessage,
+};
+use crate::protocol::handshake::{Binding, Introduction};
+use crate::protocol::{CloseCode, SOFTWARE};
+use crate::session::WINDOW;
+
+/// Handshakes under way at once. Each holds a socket and a few KiB for at most some tens of seconds;
+/// two thousand agents that come back together pass in a few seconds.
+const HANDSHAKES: usize = 128;
+/// What an agent that is turned away for lack of room is told to wait.
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(2);
+/// What an agent is told to wait when the relay is about to stop: about a restart.
+const DRAIN_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Answers agents. One for the whole relay.
+#[derive(Debug, Clone)]
+pub struct LinkEndpoint {
+    shared: Arc<Shared>,
+    handshakes: Arc<Semaphore>,
+}
+
+/// The connection that an agent came on.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// The other end of the socket.
+    pub address: SocketAddr,
+    /// The TLS exporter, when TLS ends here.
+    pub binding: Binding,
+}
+
+impl LinkEndpoint {
+    /// An endpoint of this relay.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+        }
+    }
+
+    /// Answers the upgrade; the link itself goes on in a task of its own.
+    #[must_use]
+    pub fn answer(&self, mut request: Request<Incoming>, origin: Origin) -> Response<Body> {
+        if self.shared.shutdown.is_draining() {
+            return turned_away("the relay is about to stop", DRAIN_RETRY_AFTER);
+        }
+        let Ok(place) = Arc::clone(&self.handshakes).try_acquire_owned() else {
+            tracing::warn!(from = %origin.address, "link turned away: too many handshakes at once");
+            return turned_away("too many agents are linking at once", BUSY_RETRY_AFTER);
+        };
+        match server::upgrade(&mut request) {
+            Ok((response, upgrade)) => {
+                let endpoint = self.clone();
+                let task = async move { endpoint.welcome(upgrade, origin, place).await };
+                self.shared.shutdown.spawn(task);
+                response
+            }
+            Err(error) => Problem::new(StatusCode::UPGRADE_REQUIRED, "not-a-link", "Not a link")
+                .detail(format!("Only agents link here, over a WebSocket: {error}."))
+                .into_response(),
+        }
+    }
+
+    /// From the upgrade to the end of the link, logged either way.
+    async fn welcome(self, upgrade: OnUpgrade, origin: Origin, place: OwnedSemaphorePermit) {
+        match self.admit(upgrade, origin).await {
+            Ok(Some((link, slot))) => {
+                drop(place);
+                self.hold(link, slot, origin).await;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::info!(from = %origin.address, error = %chain(&error), "no link came about");
+            }
+        }
+    }
+
+    /// The handshake. Nothing when the agent was refused, which is then said and logged.
+    async fn admit(
+        &self,
+        upgrade: OnUpgrade,
+        origin: Origin,
+    ) -> Result<Option<(Link, LinkSlot)>, AcceptError> {
+        let key = &self.shared.identity;
+        let registry = &self.shared.registry;
+        let arrival = Arrival::receive(upgrade).await?;
+        let id = arrival.connection();
+        let admitted = match arrival.check_version() {
+            Ok(()) => registry.admit(id).map_err(refusal::of_link),
+            Err(error) => Err(refusal::of_version(&error)),
+        };
+        let (connection, agent_key) = match admitted.and_then(refusal::with_agent_key) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                tracing::info!(%id, from = %origin.address, reason = %refusal.text, "link refused");
+                arrival.refuse(key, &refusal).await?;
+                return Ok(None);
+            }
+        };
+        let introduction = Introduction {
+            software: SOFTWARE.to_owned(),
+            features: Vec::new(),
+            window: WINDOW,
+            deactivated: connection.record().deactivated.here,
+        };
+        let proven = arrival
+            .challenge(
+                key,
+                &introduction,
+                origin.binding,
+                clock::now(),
+                &agent_key,
+                &refusal::of_bad_proof(),
+            )
+            .await?;
+        // The place is given only to one who proved the identity: a stranger cannot take it.
+        match registry.reserve_link(&connection) {
+            Ok(slot) => {
+                let link = proven.accept(introduction.deactivated).await?;
+                Ok(Some((link, slot)))
+            }
+            Err(error) => {
+                let refusal = refusal::of_link(error);
+                tracing::warn!(
+                    connection = %connection.name(), from = %origin.address, reason = %refusal.text,
+                    "link refused to an agent that proved this connection's identity"
+                );
+                proven.refuse(key, &refusal).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Holds a link until it ends: serves the agent's requests, tells of changes, drains.
+    async fn hold(&self, link: Link, slot: LinkSlot, origin: Origin) {
+        let connection = Arc::clone(slot.connection());
+        let Link {
+            peer,
+            inward,
+            outward,
+            handle,
+            driver,
+            ..
+        } = link;
+        let client = LaneClient::new(inward);
+        let go_aheads = GoAheads::default();
+        let live = Live {
+            since: clock::now(),
+            address: origin.address,
+            software: peer.software.clone(),
+            client: client.clone(),
+            handle: handle.clone(),
+            go_aheads: go_aheads.clone(),
+        };
+        if slot.establish(live).is_err() {
+            handle.close(CloseCode::Removed, refusal::REMOVED_HERE);
+        }
+        let name = connection.name();
+        tracing::info!(connection = %name, from = %origin.address, software = %peer.software, "link online");
+        if let Err(error) = self
+            .shared
+            .connections
+            .far_side_state(&connection, peer.deactivated)
+            .await
+        {
+            tracing::error!(connection = %name, error = %chain(&error), "the far side's state was not stored");
+        }
+        let control = control::Control::new(&self.shared, &connection, go_aheads);
+        let serving = http2::serve(outward, control, self.shared.shutdown.stopping());
+        let telling = self.tell_of_changes(&connection, &client, &handle);
+        let end = tokio::select! {
+            // The driver is polled to its end or the link is over anyway; the other two never finish
+            // before it but by failure, and hold nothing that a cut would lose.
+            end = driver.run() => end,
+            end = async { tokio::join!(served(serving), telling).0 } => end,
+        };
+        tracing::info!(connection = %name, reason = %end, "link ended");
+    }
+
+    /// Tells the far side what changes here, and ends the link when it is time. Never returns.
+    async fn tell_of_changes(
+        &self,
+        connection: &Connection,
+        client: &LaneClient,
+        handle: &LinkHandle,
+    ) {
+        let mut changes = connection.changes();
+        // What the handshake said; a change since then is found by looking before waiting.
+        let mut told = None;
+        let mut draining = std::pin::pin!(self.drained(connection));
+        loop {
+            let record = connection.record();
+            if let Some(removed) = record.removed {
+                if removed.by == Side::Public {
+                    tell(
+                        client,
+                        REMOVED_PATH,
+                        &RemovedMessage {
+                            version: CONTROL_VERSION,
+                        },
+                    )
+                    .await;
+                }
+                handle.close(CloseCode::Removed, refusal::REMOVED_HERE);
+                return std::future::pending().await;
+            }
+            let deactivated = record.deactivated.here;
+            if told.is_some_and(|told| told != deactivated) {
+                let message = StateMessage {
+                    version: CONTROL_VERSION,
+                    deactivated,
+                };
+                tell(client, STATE_PATH, &message).await;
+            }
+            told = Some(deactivated);
+            tokio::select! {
+                // Both only wait; a change is kept by the channel until it is looked at.
+                changed = changes.changed() => if changed.is_err() { return std::future::pending().await },
+                () = &mut draining => {
+                    handle.close(CloseCode::Draining, "the relay is about to stop");
+                    return std::future::pending().await;
+                }
+            }
+        }
+    }
+
+    /// Completes when the relay drains and nothing is under way, or when it stops at once.
+    async fn drained(&self, connection: &Connection) {
+        self.shared.shutdown.draining().await;
+        tokio::select! {
+            // Both only wait.
+            () = connection.calls_finished() => {}
+            () = self.shared.shutdown.stopping() => {}
+        }
+    }
+}
+
+/// The serving end of the outward lane ends early only when the agent breaks HTTP/2; then the link
+/// is of no more use.
+async fn served(serving: impl Future<Output = Result<(), hyper::Error>>) -> LinkEnd {
+    match serving.await {
+        Ok(()) => std::future::pending().await,
+        Err(error) => LinkEnd::Lost(format!("the agent broke HTTP/2: {}", chain(&error))),
+    }
+}
+
+/// Sends one control message. A link that breaks meanwhile tells the far side by its next handshake.
+async fn tell<T: Serialize>(client: &LaneClient, path: &str, message: &T) {
+    if let Err(error) = control::send(client, path, message).await {
+        tracing::debug!(path, error = %chain(&error), "a control message was not answered");
+    }
+}
+
+fn turned_away(why: &str, retry_after: Duration) -> Response<Body> {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Try again later")
+        .detail(format!(
+            "No link now: {why}. Agents try again by themselves."
+        ))
+        .retry_after(retry_after)
+        .into_response()
+}

@@ -1,0 +1,176 @@
+//! Control on the lanes, the relay's part: what it says to an agent, and what it hears from one.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::body::{self, Body, BodyError};
+use crate::error_chain::chain;
+use crate::link::http2::{LaneClient, SendError};
+use crate::problem::Problem;
+use crate::protocol::control::{
+    CONTINUE_PATH, CONTROL_AUTHORITY, ContinueMessage, MAX_CONTROL, REMOVED_PATH, RemovedMessage,
+    STATE_PATH, StateMessage,
+};
+use crate::relay::connections::ChangeError;
+use crate::relay::registry::{Connection, GoAheads};
+use crate::relay::shared::Shared;
+
+/// How long the far side may take to answer a control message, which it handles without waiting for anyone.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Answers an agent's control messages; the service of the outward lane.
+#[derive(Clone)]
+pub(super) struct Control {
+    shared: Arc<Shared>,
+    connection: Arc<Connection>,
+    go_aheads: GoAheads,
+}
+
+/// Why a control message was not answered well.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ControlError {
+    /// The message could not be made into a request.
+    #[error("the message could not be built")]
+    Build(#[source] BodyError),
+    /// The link broke.
+    #[error("the link broke")]
+    Send(#[source] SendError),
+    /// No answer in time.
+    #[error("no answer within {} s", ANSWER_DEADLINE.as_secs())]
+    TimedOut,
+    /// The far side did not agree.
+    #[error("the far side answered {0}")]
+    Refused(StatusCode),
+}
+
+/// Sends a control message down the inward lane and waits for its acknowledgement.
+pub(super) async fn send<T: Serialize>(
+    client: &LaneClient,
+    path: &str,
+    message: &T,
+) -> Result<(), ControlError> {
+    let json = serde_json::to_vec(message).map_err(|error| ControlError::Build(Box::new(error)))?;
+    let request = Request::post(format!("http://{CONTROL_AUTHORITY}{path}"))
+        .body(body::full(json))
+        .map_err(|error| ControlError::Build(Box::new(error)))?;
+    let answer = tokio::time::timeout(ANSWER_DEADLINE, client.send(request))
+        .await
+        .map_err(|_| ControlError::TimedOut)?
+        .map_err(ControlError::Send)?;
+    if answer.status().is_success() {
+        Ok(())
+    } else {
+        Err(ControlError::Refused(answer.status()))
+    }
+}
+
+impl Control {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        connection: &Arc<Connection>,
+        go_aheads: GoAheads,
+    ) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            connection: Arc::clone(connection),
+            go_aheads,
+        }
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Response<Body> {
+        match self.handle(request).await {
+            Ok(()) => no_content(),
+            Err(problem) => problem.into_response(),
+        }
+    }
+
+    async fn handle(&self, request: Request<Incoming>) -> Result<(), Problem> {
+        let is_control = request
+            .uri()
+            .authority()
+            .is_some_and(|to| to == CONTROL_AUTHORITY);
+        if !is_control || request.method() != Method::POST {
+            return Err(unknown());
+        }
+        let path = request.uri().path().to_owned();
+        let connections = &self.shared.connections;
+        match path.as_str() {
+            STATE_PATH => {
+                let message: StateMessage = read(request).await?;
+                let stored = connections.far_side_state(&self.connection, message.deactivated);
+                stored.await.map_err(|error| not_stored(&error))
+            }
+            REMOVED_PATH => {
+                let _: RemovedMessage = read(request).await?;
+                let stored = connections.far_side_removed(&self.connection).await;
+                stored.map_err(|error| not_stored(&error))
+            }
+            CONTINUE_PATH => {
+                let message: ContinueMessage = read(request).await?;
+                self.go_aheads.give(&message.request);
+                Ok(())
+            }
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl Service<Request<Incoming>> for Control {
+    type Response = Response<Body>;
+    type Error = BodyError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BodyError>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let control = self.clone();
+        Box::pin(async move { Ok(control.answer(request).await) })
+    }
+}
+
+async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Problem> {
+    let body = Limited::new(request.into_body(), MAX_CONTROL)
+        .collect()
+        .await;
+    let bytes: Bytes = body.map_err(|_| malformed())?.to_bytes();
+    serde_json::from_slice(&bytes).map_err(|_| malformed())
+}
+
+fn malformed() -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "malformed-control",
+        "Not a control message",
+    )
+}
+
+fn unknown() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "unknown-control",
+        "No such control message",
+    )
+}
+
+fn not_stored(error: &ChangeError) -> Problem {
+    tracing::error!(error = %chain(error), "what the far side said was not stored");
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "not-stored",
+        "It could not be stored",
+    )
+}
+
+fn no_content() -> Response<Body> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
