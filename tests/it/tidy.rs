@@ -28,6 +28,12 @@ const IMPURITIES: [&str; 5] = [
     "std::net::Tcp",
 ];
 
+/// What no part of the programs names, and why.
+const NOWHERE: [(&str, &str); 2] = [
+    ("thread::sleep", "it blocks every task of the runtime"),
+    ("process::exit", "it skips destructors"),
+];
+
 /// Crates that one module alone may name: the word, and where.
 const CONFINED: [(&str, &str); 4] = [
     ("rustls", "link/tls"),
@@ -75,6 +81,11 @@ fn faults(source: &Source) -> Vec<String> {
             .filter(|word| production.contains(word))
         {
             fault(format!("names {word} in a pure module"));
+        }
+    }
+    for (word, reason) in NOWHERE {
+        if production.contains(word) {
+            fault(format!("names {word}: {reason}"));
         }
     }
     for (word, home) in CONFINED
@@ -154,6 +165,7 @@ fn every_rule_catches_what_it_is_for() {
             "src/agent/x.rs",
             "//! X.\nuse backoff::ExponentialBackoff;\n",
         ),
+        ("src/x.rs", "//! X.\nfn f() { std::thread::sleep(d); }\n"),
         ("src/relay/x.rs", "//! X.\nuse rusqlite::Connection;\n"),
     ] {
         let source = Source {
