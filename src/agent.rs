@@ -1,14 +1,147 @@
 //! The private side: a daemon that keeps outbound links and serves the calls that come down them.
 //!
 //! It opens no listening network socket. What it may reach is in its configuration and nowhere else;
-//! what it remembers is in its state directory.
+//! what it remembers is in its state directory. Here is wiring only; the decisions are in the children.
+//!
+//! ```text
+//!  admin ── command ──► supervisor ──► link_task, one per connection ──► link
+//!                            │              │ arrival: control, or a call
+//!                            ▼              ▼
+//!                          state         serve: policy → credentials → upstream
+//! ```
 
+pub mod accept;
+pub mod admin;
+pub mod arrival;
+pub mod command;
 pub mod config;
+pub mod control;
 pub mod credentials;
 pub mod lifecycle;
+pub mod link_task;
+pub mod live;
 pub mod metrics;
 pub mod policy;
 pub mod serve;
 pub mod state;
 pub mod status;
+pub mod supervisor;
+pub mod systemd;
 pub mod upstream;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+
+use self::admin::{Admin, Fixed};
+use self::command::Commands;
+use self::config::AgentConfig;
+use self::live::{Live, LiveError};
+use self::state::{StateDirectory, StateError};
+use self::supervisor::{Summary, Supervisor};
+use crate::admin_socket::{AdminSocket, BindError};
+use crate::logging::LogHandle;
+use crate::shutdown::{Ended, Shutdown};
+
+/// The agent, built and not yet running.
+pub struct Agent {
+    socket: AdminSocket,
+    supervisor: Supervisor,
+    admin: Admin,
+    commands: Commands,
+    summaries: watch::Receiver<Summary>,
+    drain_timeout: Duration,
+    shutdown: Shutdown,
+}
+
+/// Why the agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The state directory.
+    #[error(transparent)]
+    State(StateError),
+    /// The configuration has no mistakes, and cannot be put into force.
+    #[error(transparent)]
+    Live(LiveError),
+    /// The admin socket.
+    #[error("the admin socket cannot be set up")]
+    Socket(#[source] BindError),
+}
+
+impl Agent {
+    /// Takes the state directory, binds the admin socket and reads credentials; dials nothing yet.
+    /// Must be called within a runtime.
+    ///
+    /// # Errors
+    /// [`BuildError`]; nothing is then left behind.
+    pub fn build(
+        config: &AgentConfig,
+        config_file: Option<PathBuf>,
+        log: LogHandle,
+        shutdown: Shutdown,
+    ) -> Result<Self, BuildError> {
+        let live = Arc::new(Live::new(config).map_err(BuildError::Live)?);
+        let state = Arc::new(StateDirectory::open(&config.state_dir).map_err(BuildError::State)?);
+        let socket = AdminSocket::bind(&config.admin.socket, config.admin.group.as_deref())
+            .map_err(BuildError::Socket)?;
+        let (commands, received) = command::channel();
+        let (supervisor, summaries) =
+            Supervisor::new(state, Arc::clone(&live), shutdown.clone(), received)
+                .map_err(BuildError::State)?;
+        let admin = Admin::new(admin::Inner {
+            commands: commands.clone(),
+            live,
+            log,
+            summary: summaries.clone(),
+            shutdown: shutdown.clone(),
+            config_file,
+            fixed: Fixed::of(config),
+            started_at: SystemTime::now(),
+        });
+        Ok(Self {
+            socket,
+            supervisor,
+            admin,
+            commands,
+            summaries,
+            drain_timeout: config.drain_timeout,
+            shutdown,
+        })
+    }
+
+    /// Runs until the shutdown drains; then lets calls in flight finish up to the configured time.
+    pub async fn run(self) -> Ended {
+        let Self {
+            socket,
+            supervisor,
+            admin,
+            commands,
+            summaries,
+            drain_timeout,
+            shutdown,
+        } = self;
+        shutdown.spawn(supervisor.run());
+        let until = shutdown.clone();
+        let handler = move |request, peer| admin.clone().answer(request, peer);
+        let serving = tokio::spawn(async move { socket.serve(handler, &until).await });
+        let reporting = tokio::spawn(systemd::report(summaries, commands));
+        tracing::info!("the agent runs");
+
+        shutdown.draining().await;
+        systemd::stopping();
+        tracing::info!(deadline = ?drain_timeout, "stopping: no new calls, those in flight may finish");
+        let ended = shutdown.wait_all(drain_timeout).await;
+        reporting.abort();
+        // The status can be asked for until here. Dropping the socket removes its file.
+        serving.abort();
+        let _ = serving.await;
+        match ended {
+            Ended::Drained => tracing::info!("stopped"),
+            Ended::Stopped => tracing::warn!("stopped before every call had finished"),
+            Ended::Abandoned(tasks) => tracing::warn!(tasks, "stopped with tasks still at work"),
+        }
+        ended
+    }
+}

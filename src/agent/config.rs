@@ -10,7 +10,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use network::{NetworkConfig, ProxyChoice, TlsInspection};
+pub use network::{NetworkConfig, TlsInspection};
 pub use upstream::{CredentialSource, RawRule, UpstreamConfig};
 
 use crate::config_file::{self, Mistakes, Section, Sources};
@@ -138,6 +138,7 @@ mod tests {
     use http::HeaderName;
 
     use super::*;
+    use crate::link::dial::ProxySetting;
 
     fn read(text: &str) -> Result<AgentConfig, String> {
         let directory = tempfile::tempdir().unwrap();
@@ -153,7 +154,7 @@ mod tests {
         assert_eq!(config.admin.socket, Path::new(DEFAULT_SOCKET));
         assert_eq!(config.admin.group, None);
         assert_eq!(config.drain_timeout, DEFAULT_DRAIN_TIMEOUT);
-        assert!(matches!(config.network.proxy, ProxyChoice::Environment));
+        assert!(matches!(config.network.proxy, ProxySetting::Environment));
         assert_eq!(config.network.tls_inspection, TlsInspection::Refuse);
         assert!(config.upstreams.is_empty());
     }

@@ -18,6 +18,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -237,6 +238,13 @@ impl StateDirectory {
     fn key_path(&self, connection: ConnectionId) -> PathBuf {
         self.connections.join(format!("{connection}.key"))
     }
+}
+
+/// A time as records hold it: seconds since 1970; zero on a machine whose clock stands before that.
+#[must_use]
+pub fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// Takes the lock, and writes this process's id into it for whoever comes second.

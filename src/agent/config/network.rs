@@ -6,27 +6,16 @@ use std::path::PathBuf;
 use http::Uri;
 
 use crate::config_file::Section;
-use crate::secret::Secret;
+use crate::link::dial::ProxySetting;
 
 /// The way out.
-#[derive(Debug)]
 pub struct NetworkConfig {
     /// Through which proxy.
-    pub proxy: ProxyChoice,
+    pub proxy: ProxySetting,
     /// Certificates to trust beside the system's, in PEM.
     pub ca_file: Option<PathBuf>,
     /// What to do when something between here and the relay opens the TLS.
     pub tls_inspection: TlsInspection,
-}
-
-/// Which proxy to go through.
-pub enum ProxyChoice {
-    /// What `HTTPS_PROXY` and `NO_PROXY` say.
-    Environment,
-    /// None, whatever the environment says.
-    None,
-    /// This one; the URL may hold a password.
-    Url(Secret<String>),
 }
 
 /// Whether a link through a middlebox that opens the TLS is acceptable. Its presence shows in the
@@ -58,13 +47,13 @@ impl NetworkConfig {
         })
     }
 
-    fn check_proxy(section: &mut Section<'_>) -> Option<ProxyChoice> {
+    fn check_proxy(section: &mut Section<'_>) -> Option<ProxySetting> {
         let Some(text) = section.optional_secret("proxy") else {
-            return Some(ProxyChoice::Environment);
+            return Some(ProxySetting::Environment);
         };
         match text.expose().as_str() {
-            "env" => return Some(ProxyChoice::Environment),
-            "none" => return Some(ProxyChoice::None),
+            "env" => return Some(ProxySetting::Environment),
+            "none" => return Some(ProxySetting::None),
             url => {
                 let parsed: Option<Uri> = url.parse().ok();
                 let known = parsed.is_some_and(|uri| {
@@ -82,16 +71,21 @@ impl NetworkConfig {
                 }
             }
         }
-        Some(ProxyChoice::Url(text))
+        Some(ProxySetting::Url(text))
     }
 }
 
-impl fmt::Debug for ProxyChoice {
+impl fmt::Debug for NetworkConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Environment => "env",
-            Self::None => "none",
-            Self::Url(_) => "(a proxy)",
-        })
+        let proxy = match self.proxy {
+            ProxySetting::Environment => "env",
+            ProxySetting::None => "none",
+            ProxySetting::Url(_) => "(a proxy)",
+        };
+        f.debug_struct("NetworkConfig")
+            .field("proxy", &proxy)
+            .field("ca_file", &self.ca_file)
+            .field("tls_inspection", &self.tls_inspection)
+            .finish()
     }
 }

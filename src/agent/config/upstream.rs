@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use http::{HeaderName, Uri, header};
 
+use crate::agent::policy::Rule;
 use crate::config_file::Section;
+use crate::error_chain::chain;
 use crate::name::Name;
 
 /// Until a connection to an upstream is up, TLS included. A service in the same network answers in
@@ -139,10 +141,17 @@ impl RawRule {
                 "write for instance methods = [\"GET\"]",
             );
         }
-        Some(Self {
-            methods,
-            path: path?,
-        })
+        let path = path?;
+        if !methods.is_empty()
+            && let Err(error) = Rule::parse(&methods, &path)
+        {
+            section.mistake(
+                "path",
+                format!("makes no rule: {}", chain(&error)),
+                "correct it",
+            );
+        }
+        Some(Self { methods, path })
     }
 }
 

@@ -1,0 +1,319 @@
+//! The routes of the admin socket: what `agent status`, `agent accept` and the others ask of the daemon.
+//!
+//! The caller is known before anything here runs ([`crate::admin_socket`]). Asks the supervisor
+//! through [`Commands`] and knows nothing else of it.
+
+pub mod api;
+mod explain;
+mod routes;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::sync::watch;
+
+use self::api::{
+    AcceptAnswer, AcceptRequest, ConnectionList, Health, LogLevelMessage, ReloadAnswer,
+    RemoveAnswer,
+};
+use self::routes::Route;
+use crate::admin_socket::{Peer, json, read_json};
+use crate::agent::accept::{AcceptError, Acceptance};
+use crate::agent::command::{Command, CommandError, Commands, Removal};
+use crate::agent::config::AgentConfig;
+use crate::agent::live::{Live, ReloadError};
+use crate::agent::status::{self, AgentStatus, ConnectionStatus, UpstreamStatus};
+use crate::agent::supervisor::Summary;
+use crate::body::{self, Body};
+use crate::error_chain::chain;
+use crate::invitation::Invitation;
+use crate::logging::LogHandle;
+use crate::problem::Problem;
+use crate::protocol::SOFTWARE;
+use crate::protocol::redeem::is_showable;
+use crate::secret::Secret;
+use crate::shutdown::Shutdown;
+
+/// Answers the admin socket. Clones are the same.
+#[derive(Clone)]
+pub struct Admin(Arc<Inner>);
+
+/// What the admin socket's answers are made of.
+pub struct Inner {
+    /// Asks the supervisor.
+    pub commands: Commands,
+    /// What is in force.
+    pub live: Arc<Live>,
+    /// Changes the log's level.
+    pub log: LogHandle,
+    /// How the connections fare.
+    pub summary: watch::Receiver<Summary>,
+    /// Whether the agent is about to stop.
+    pub shutdown: Shutdown,
+    /// Where the configuration was read from, if someone named a place.
+    pub config_file: Option<PathBuf>,
+    /// What cannot change without a restart.
+    pub fixed: Fixed,
+    /// When the daemon started.
+    pub started_at: SystemTime,
+}
+
+/// The keys of the configuration that take effect at the start only, with their values as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fixed(Vec<(&'static str, String)>);
+
+impl Fixed {
+    /// Those of a configuration.
+    #[must_use]
+    pub fn of(config: &AgentConfig) -> Self {
+        Self(vec![
+            ("state_dir", config.state_dir.display().to_string()),
+            ("drain_timeout", format!("{:?}", config.drain_timeout)),
+            ("admin.socket", config.admin.socket.display().to_string()),
+            ("admin.group", format!("{:?}", config.admin.group)),
+            ("log.format", format!("{:?}", config.log.format)),
+        ])
+    }
+
+    fn changed(&self, now: &Self) -> Vec<String> {
+        self.0
+            .iter()
+            .zip(&now.0)
+            .filter(|(before, after)| before != after)
+            .map(|((key, _), _)| (*key).to_owned())
+            .collect()
+    }
+}
+
+impl Admin {
+    /// An admin socket's handler.
+    #[must_use]
+    pub fn new(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
+
+    /// Answers one request of a permitted peer.
+    pub async fn answer(self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let route = match Route::of(request.method(), request.uri().path()) {
+            Ok(route) => route,
+            Err(refused) => return refused.problem().into_response(),
+        };
+        tracing::debug!(uid = peer.uid, ?route, "admin request");
+        self.carry_out(route, request)
+            .await
+            .unwrap_or_else(Problem::into_response)
+    }
+
+    async fn carry_out(
+        &self,
+        route: Route,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Problem> {
+        let ok = StatusCode::OK;
+        match route {
+            Route::Status => Ok(json(ok, &self.status().await?)),
+            Route::Connections => {
+                let connections = self.connections().await?;
+                Ok(json(ok, &ConnectionList { connections }))
+            }
+            Route::Accept => self.accept(read_json(request).await?).await,
+            Route::Activate(name) => self.set_deactivated(name, false).await,
+            Route::Deactivate(name) => self.set_deactivated(name, true).await,
+            Route::Remove(name) => self.remove(name).await,
+            Route::Explain => {
+                let query = request.uri().query().unwrap_or_default();
+                let live = &self.0.live;
+                let (gateway, parts) = (live.calls.gateway(), live.parts());
+                let answer = explain::explain(&gateway, &parts.upstreams, query)
+                    .map_err(|question| question.problem())?;
+                Ok(json(ok, &answer))
+            }
+            Route::LogLevel => {
+                let message: LogLevelMessage = read_json(request).await?;
+                self.0.log.set_level(message.level);
+                tracing::info!(level = message.level.as_str(), "the log level was changed");
+                Ok(json(ok, &message))
+            }
+            Route::Reload => self.reload().await,
+            Route::Health => {
+                // Alive means that the supervisor answers, not only this task.
+                self.connections().await?;
+                Ok(json(ok, &health("ok", "the agent runs")))
+            }
+            Route::Ready => Ok(self.ready()),
+            Route::Metrics => {
+                let connections = self.connections().await?;
+                let text = self.0.live.metrics.to_text(&connections);
+                let mut response = Response::new(body::full(text));
+                response.headers_mut().insert(
+                    http::header::CONTENT_TYPE,
+                    http::HeaderValue::from_static("text/plain; version=0.0.4"),
+                );
+                Ok(response)
+            }
+        }
+    }
+
+    async fn status(&self) -> Result<AgentStatus, Problem> {
+        let parts = self.0.live.parts();
+        let upstreams = parts
+            .upstreams
+            .iter()
+            .map(|upstream| UpstreamStatus {
+                name: upstream.name.to_string(),
+                url: upstream.url.to_string(),
+                rules: upstream.allow.len(),
+                calls: self.0.live.metrics.calls_of(upstream.name.as_str()),
+            })
+            .collect();
+        Ok(AgentStatus {
+            version: status::VERSION,
+            software: SOFTWARE.to_owned(),
+            process_id: std::process::id(),
+            started_at: status::text_of(self.0.started_at),
+            draining: self.0.shutdown.is_draining(),
+            log_level: self.0.log.level().as_str().to_owned(),
+            connections: self.connections().await?,
+            upstreams,
+        })
+    }
+
+    async fn connections(&self) -> Result<Vec<ConnectionStatus>, Problem> {
+        let asked = self.0.commands.ask(|reply| Command::Connections { reply });
+        asked.await.map_err(|error| problem_of(&error))
+    }
+
+    async fn accept(&self, request: AcceptRequest) -> Result<Response<Body>, Problem> {
+        let AcceptRequest { code, project } = request;
+        let code = Secret::new(code);
+        let invitation = Invitation::decode(code.expose())
+            .map_err(|error| AcceptError::Code(error).to_problem())?;
+        if project.as_deref().is_some_and(|key| !is_showable(key)) {
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "bad-project",
+                "the project key is too long or has control characters",
+            ));
+        }
+        let invitation = Box::new(invitation);
+        let Acceptance { record, again, .. } = self
+            .0
+            .commands
+            .ask(|reply| Command::Accept {
+                invitation,
+                project,
+                reply,
+            })
+            .await
+            .map_err(|_| AcceptError::Stopping.to_problem())?
+            .map_err(|error| error.to_problem())?;
+        let answer = AcceptAnswer {
+            name: record.name.to_string(),
+            connection: record.connection.to_string(),
+            public_side: record.public_side.to_string(),
+            relay_url: record.relay_url.to_string(),
+            again,
+        };
+        Ok(json(StatusCode::CREATED, &answer))
+    }
+
+    async fn set_deactivated(
+        &self,
+        name: String,
+        deactivated: bool,
+    ) -> Result<Response<Body>, Problem> {
+        let status = self
+            .0
+            .commands
+            .ask(|reply| Command::SetDeactivated {
+                name,
+                deactivated,
+                reply,
+            })
+            .await
+            .and_then(|answer| answer)
+            .map_err(|error| problem_of(&error))?;
+        Ok(json(StatusCode::OK, &status))
+    }
+
+    async fn remove(&self, name: String) -> Result<Response<Body>, Problem> {
+        let removal = self
+            .0
+            .commands
+            .ask(|reply| Command::Remove { name, reply })
+            .await
+            .and_then(|answer| answer)
+            .map_err(|error| problem_of(&error))?;
+        let answer = RemoveAnswer {
+            public_side_told: removal == Removal::Done,
+        };
+        Ok(json(StatusCode::OK, &answer))
+    }
+
+    async fn reload(&self) -> Result<Response<Body>, Problem> {
+        let config = self
+            .0
+            .live
+            .reload(self.0.config_file.clone())
+            .await
+            .map_err(|error| {
+                tracing::error!(error = %chain(&error), "the configuration was not reloaded; the former one stays in force");
+                problem_of_reload(&error)
+            })?;
+        self.0.log.set_level(config.log.level);
+        tracing::info!(
+            upstreams = config.upstreams.len(),
+            "the configuration was reloaded"
+        );
+        let answer = ReloadAnswer {
+            upstreams: config.upstreams.len(),
+            needs_restart: self.0.fixed.changed(&Fixed::of(&config)),
+        };
+        Ok(json(StatusCode::OK, &answer))
+    }
+
+    /// Ready: every connection that should have a link has one, and the agent is not about to stop.
+    fn ready(&self) -> Response<Body> {
+        let summary = *self.0.summary.borrow();
+        if self.0.shutdown.is_draining() {
+            let stopping = health("stopping", "the agent is stopping");
+            return json(StatusCode::SERVICE_UNAVAILABLE, &stopping);
+        }
+        let detail = summary.to_string();
+        if summary.is_ready() {
+            json(StatusCode::OK, &health("ok", &detail))
+        } else {
+            json(StatusCode::SERVICE_UNAVAILABLE, &health("waiting", &detail))
+        }
+    }
+}
+
+fn health(status: &str, detail: &str) -> Health {
+    Health {
+        status: status.to_owned(),
+        detail: detail.to_owned(),
+    }
+}
+
+fn problem_of(error: &CommandError) -> Problem {
+    let (status, code) = match error {
+        CommandError::NoSuchConnection(_) => (StatusCode::NOT_FOUND, "no-such-connection"),
+        CommandError::Damaged(_) => (StatusCode::CONFLICT, "record-damaged"),
+        CommandError::Ended { .. } => (StatusCode::CONFLICT, "connection-ended"),
+        CommandError::State(_) => (StatusCode::INTERNAL_SERVER_ERROR, "state-not-writable"),
+        CommandError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+    };
+    Problem::new(status, code, "the command was not carried out").detail(chain(error).to_string())
+}
+
+fn problem_of_reload(error: &ReloadError) -> Problem {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "configuration",
+        "the configuration has mistakes; the former one stays in force",
+    )
+    .detail(chain(error).to_string())
+}

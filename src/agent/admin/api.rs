@@ -1,0 +1,98 @@
+//! What crosses the admin socket as JSON, shared with the command line. Within `/v1` members are only added.
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::status::ConnectionStatus;
+use crate::logging::LogLevel;
+
+/// `POST /v1/connections`: accept an invitation.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptRequest {
+    /// The invitation code.
+    pub code: String,
+    /// This side's project for the incoming synchronisation.
+    #[serde(default)]
+    pub project: Option<String>,
+}
+
+/// The answer to [`AcceptRequest`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AcceptAnswer {
+    /// The connection's name.
+    pub name: String,
+    /// Its id.
+    pub connection: String,
+    /// Short name of the public side.
+    pub public_side: String,
+    /// Where the relay is.
+    pub relay_url: String,
+    /// Whether it had been accepted here before.
+    pub again: bool,
+}
+
+/// `GET /v1/connections`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ConnectionList {
+    /// All of them, by name.
+    pub connections: Vec<ConnectionStatus>,
+}
+
+/// The answer to `DELETE /v1/connections/{name}`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RemoveAnswer {
+    /// Whether the public side knows, or has no need to; otherwise it is told as soon as it can be reached.
+    pub public_side_told: bool,
+}
+
+/// `PUT /v1/log-level`, and its answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogLevelMessage {
+    /// The level.
+    pub level: LogLevel,
+}
+
+/// The answer to `POST /v1/reload`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ReloadAnswer {
+    /// Upstreams now in force.
+    pub upstreams: usize,
+    /// Keys that changed, and take effect after a restart only.
+    pub needs_restart: Vec<String>,
+}
+
+/// The answer to `GET /v1/policy/explain`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ExplainAnswer {
+    /// Whether a call would be allowed.
+    pub allowed: bool,
+    /// The upstream that was looked at; empty when none fits the URL.
+    pub upstream: String,
+    /// The method.
+    pub method: String,
+    /// Path and query as they would be matched.
+    pub path: String,
+    /// The rule that allows it, or why none does.
+    pub reason: String,
+    /// Every rule that was looked at, with what it lacks.
+    pub rules: Vec<ExplainedRule>,
+}
+
+/// One rule in an [`ExplainAnswer`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ExplainedRule {
+    /// The rule.
+    pub rule: String,
+    /// Why it does not allow the call; empty when it does.
+    pub why_not: String,
+}
+
+/// `GET /readyz` and `GET /healthz`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Health {
+    /// `ok`, `waiting` or `stopping`.
+    pub status: String,
+    /// In one line.
+    pub detail: String,
+}

@@ -1,0 +1,112 @@
+//! What may be asked of the running agent's supervisor, each with the channel for its answer.
+//!
+//! Shared by [`crate::agent::admin`], which asks, and [`crate::agent::supervisor`], which answers;
+//! neither knows the other.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::agent::accept::{AcceptError, Acceptance};
+use crate::agent::state::StateError;
+use crate::agent::status::ConnectionStatus;
+use crate::invitation::Invitation;
+
+/// Commands that may wait at once: as many as the admin socket has connections.
+const QUEUE_LENGTH: usize = 32;
+
+/// One request.
+#[derive(Debug)]
+pub enum Command {
+    /// Every connection.
+    Connections {
+        /// Where the answer goes.
+        reply: oneshot::Sender<Vec<ConnectionStatus>>,
+    },
+    /// Redeem an invitation.
+    Accept {
+        /// What the code says.
+        invitation: Box<Invitation>,
+        /// This side's project.
+        project: Option<String>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Acceptance, AcceptError>>,
+    },
+    /// Clear or set this side's deactivation.
+    SetDeactivated {
+        /// The connection's name or id.
+        name: String,
+        /// Whether it shall be deactivated.
+        deactivated: bool,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<ConnectionStatus, CommandError>>,
+    },
+    /// Remove a connection.
+    Remove {
+        /// The connection's name or id.
+        name: String,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Removal, CommandError>>,
+    },
+}
+
+/// How a removal went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// The connection is gone from here, and the relay knows, or has no need to.
+    Done,
+    /// No calls pass any more; the relay is told as soon as it can be reached.
+    RelayNotToldYet,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// No connection has this name or id.
+    #[error("there is no connection called {0:?}")]
+    NoSuchConnection(String),
+    /// Its record cannot be read.
+    #[error("the record of {0:?} cannot be read, so nothing can be changed")]
+    Damaged(String),
+    /// It is no longer a connection that can be activated.
+    #[error("the connection {name:?} has ended: {why}")]
+    Ended {
+        /// The connection.
+        name: String,
+        /// Why it ended.
+        why: String,
+    },
+    /// The change could not be written down, so it was not made.
+    #[error("the change could not be written down")]
+    State(#[source] StateError),
+    /// The agent is about to stop, or failed.
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+/// The asking end. Clones ask the same supervisor.
+#[derive(Debug, Clone)]
+pub struct Commands(mpsc::Sender<Command>);
+
+/// A new pair of ends.
+#[must_use]
+pub fn channel() -> (Commands, mpsc::Receiver<Command>) {
+    let (sender, receiver) = mpsc::channel(QUEUE_LENGTH);
+    (Commands(sender), receiver)
+}
+
+impl Commands {
+    /// Sends the command that `make` builds around the answer's channel, and waits for the answer.
+    ///
+    /// # Errors
+    /// [`CommandError::Stopping`] when the supervisor is gone.
+    pub async fn ask<T>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.0
+            .send(make(reply))
+            .await
+            .map_err(|_| CommandError::Stopping)?;
+        answer.await.map_err(|_| CommandError::Stopping)
+    }
+}

@@ -1,0 +1,409 @@
+//! One task per connection: dials, keeps the link, waits, dials again, until the relay refuses for good.
+//!
+//! Owns the connection's record and its [`Phase`]; everything that happens to the connection arrives
+//! here as one [`Event`]. Knows nothing of other connections, and nothing of how calls are answered.
+
+mod activity;
+mod keeping;
+mod online;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use self::activity::{Activity, DialFailure};
+use self::online::Online;
+pub(in crate::agent) use self::online::last_seen;
+use crate::agent::command::{CommandError, Removal};
+use crate::agent::control::{ControlMessage, TellError};
+use crate::agent::lifecycle::{Happening, Phase};
+use crate::agent::live::Live;
+use crate::agent::state::{ConnectionRecord, Standing, StateDirectory};
+use crate::agent::status::{ConnectionStatus, LinkFacts};
+use crate::backoff::{Redial, STEADY};
+use crate::error_chain::chain;
+use crate::link::{Link, LinkEnd, LinkHandle};
+use crate::protocol::CloseCode;
+use crate::shutdown::Shutdown;
+
+/// Orders that may wait: administrators give them one at a time.
+const ORDER_QUEUE_LENGTH: usize = 8;
+
+/// What the supervisor asks of a link task.
+#[derive(Debug)]
+pub enum Order {
+    /// Clear or set this side's deactivation.
+    SetDeactivated {
+        /// Whether it shall be deactivated.
+        deactivated: bool,
+        /// Where the answer goes, once it is written down.
+        reply: oneshot::Sender<Result<ConnectionStatus, CommandError>>,
+    },
+    /// Remove the connection.
+    Remove {
+        /// Where the answer goes, once it is written down and, if the link is up, told.
+        reply: oneshot::Sender<Result<Removal, CommandError>>,
+    },
+    /// The invitation was accepted again: this is the record now.
+    Adopt {
+        /// What is on disk.
+        record: Box<ConnectionRecord>,
+    },
+}
+
+/// How a link task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskEnd {
+    /// The daemon stops.
+    Stopped,
+    /// The connection was removed, and nothing of it is left.
+    Forgotten,
+}
+
+/// All that can happen to a connection.
+enum Event {
+    /// The supervisor asks for something.
+    Order(Order),
+    /// The dial ended.
+    Dialled(Result<Box<Link>, DialFailure>),
+    /// The relay told something.
+    Told(ControlMessage),
+    /// The relay was told something, or could not be.
+    Delivered(ControlMessage, Result<(), TellError>),
+    /// The inward lane ended; no call is under way any more.
+    Served,
+    /// The link is gone.
+    LinkEnded(LinkEnd),
+    /// The wait between two dials is over.
+    WaitOver,
+    /// Nothing new is to be taken.
+    Draining,
+    /// Everything is to be let go.
+    Stopping,
+}
+
+/// What the supervisor sees of a link task.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// For people and scripts.
+    pub status: ConnectionStatus,
+    /// The live link, if there is one: it knows when the relay was last heard.
+    pub handle: Option<LinkHandle>,
+}
+
+/// The supervisor's ends of a link task's channels.
+pub struct LinkTaskEnds {
+    /// Takes orders.
+    pub orders: mpsc::Sender<Order>,
+    /// Shows the latest snapshot.
+    pub snapshot: watch::Receiver<Snapshot>,
+}
+
+/// The task, before it runs.
+pub struct LinkTask {
+    record: ConnectionRecord,
+    phase: Phase,
+    facts: LinkFacts,
+    activity: Activity,
+    redial: Redial,
+    draining: bool,
+    state: Arc<StateDirectory>,
+    live: Arc<Live>,
+    shutdown: Shutdown,
+    orders: mpsc::Receiver<Order>,
+    snapshot: watch::Sender<Snapshot>,
+    /// Poked whenever the snapshot changes.
+    changed: Arc<Notify>,
+    /// What the relay was told of this side in the handshake under way.
+    dialled_deactivated: bool,
+    /// Who waits for the relay to be told of the removal.
+    removal: Option<oneshot::Sender<Result<Removal, CommandError>>>,
+}
+
+impl LinkTask {
+    /// A task for a connection; it first waits for `delay`, which is zero but after a defect.
+    #[must_use]
+    pub fn new(
+        record: ConnectionRecord,
+        delay: Duration,
+        state: Arc<StateDirectory>,
+        live: Arc<Live>,
+        shutdown: Shutdown,
+        changed: Arc<Notify>,
+    ) -> (Self, LinkTaskEnds) {
+        let (order_sender, orders) = mpsc::channel(ORDER_QUEUE_LENGTH);
+        let facts = LinkFacts::default();
+        let phase = match &record.standing {
+            Standing::Ended { why, at } => {
+                let at = SystemTime::UNIX_EPOCH + Duration::from_secs(*at);
+                Phase::ended(why.clone(), at)
+            }
+            Standing::Kept | Standing::RemovedHere if delay.is_zero() => Phase::begin(),
+            Standing::Kept | Standing::RemovedHere => Phase::Waiting {
+                until: SystemTime::now() + delay,
+                why: "its task failed and was started anew".to_owned(),
+                failures: 0,
+            },
+        };
+        let (snapshot, snapshots) = watch::channel(Snapshot {
+            status: ConnectionStatus::of(&record, &phase, &facts),
+            handle: None,
+        });
+        let task = Self {
+            record,
+            phase,
+            facts,
+            activity: Activity::Idle,
+            redial: Redial::new(),
+            draining: false,
+            state,
+            live,
+            shutdown,
+            orders,
+            snapshot,
+            changed,
+            dialled_deactivated: false,
+            removal: None,
+        };
+        let ends = LinkTaskEnds {
+            orders: order_sender,
+            snapshot: snapshots,
+        };
+        (task, ends)
+    }
+
+    /// Runs until the daemon stops or the connection is removed.
+    pub async fn run(mut self) -> TaskEnd {
+        self.begin_activity();
+        loop {
+            self.publish();
+            let event = self.next_event().await;
+            if let Some(end) = self.handle(event).await {
+                self.publish();
+                return end;
+            }
+            if let Activity::Online(online) = &mut self.activity {
+                online.tell_what_changed(&self.record);
+            }
+        }
+    }
+
+    /// Every branch is cancel-safe: what it waits for is kept in `self`.
+    async fn next_event(&mut self) -> Event {
+        tokio::select! {
+            biased;
+            () = self.shutdown.stopping() => Event::Stopping,
+            () = self.shutdown.draining(), if !self.draining => Event::Draining,
+            order = self.orders.recv() => order.map_or(Event::Stopping, Event::Order),
+            event = self.activity.next_event() => event,
+        }
+    }
+
+    async fn handle(&mut self, event: Event) -> Option<TaskEnd> {
+        match event {
+            Event::Order(Order::SetDeactivated { deactivated, reply }) => {
+                let answer = self.set_deactivated(deactivated).await;
+                let _ = reply.send(answer);
+                None
+            }
+            Event::Order(Order::Remove { reply }) => self.remove(reply).await,
+            Event::Order(Order::Adopt { record }) => {
+                self.adopt(*record);
+                None
+            }
+            Event::Dialled(Ok(link)) => {
+                self.go_online(*link);
+                None
+            }
+            Event::Dialled(Err(error)) => self.dial_failed(&error).await,
+            Event::Told(ControlMessage::State { deactivated }) => {
+                tracing::info!(connection = %self.record.name, deactivated, "the public side changed the connection's state");
+                self.set_deactivated_there(deactivated);
+                None
+            }
+            // Only agents say this, and the reader of the inward lane does not know it.
+            Event::Told(ControlMessage::Continue { .. }) => None,
+            Event::Told(ControlMessage::Removed) => {
+                self.close_link(CloseCode::Removed, "removed");
+                self.refused("the public side removed this connection".to_owned())
+                    .await
+            }
+            Event::Delivered(message, Ok(())) => self.delivered(message).await,
+            Event::Delivered(_, Err(error)) => {
+                self.not_delivered(&error);
+                None
+            }
+            Event::LinkEnded(end) => self.link_ended(end).await,
+            Event::Served => self.served(),
+            Event::WaitOver => {
+                self.step(Happening::WaitOver);
+                self.begin_activity();
+                None
+            }
+            Event::Draining => self.drain(),
+            Event::Stopping => {
+                self.close_link(CloseCode::Draining, "the agent is stopping");
+                self.step(Happening::Stopping);
+                Some(TaskEnd::Stopped)
+            }
+        }
+    }
+
+    fn go_online(&mut self, link: Link) {
+        self.facts.links_made += 1;
+        self.facts.relay_software = Some(link.peer.software.clone());
+        self.facts.deactivated_there = link.peer.deactivated;
+        self.facts.last_seen = Some(SystemTime::now());
+        self.step(Happening::LinkMade);
+        tracing::info!(connection = %self.record.name, relay = %self.record.relay_url, "the link is up");
+        let online = Online::begin(link, self.dialled_deactivated, &self.live, &self.shutdown);
+        self.activity = Activity::Online(Box::new(online));
+        self.update_gate();
+    }
+
+    async fn dial_failed(&mut self, error: &DialFailure) -> Option<TaskEnd> {
+        let why = chain(error).to_string();
+        if error.is_final() {
+            return self.refused(why).await;
+        }
+        let retry_in = self.redial.next_delay(error.retry_after());
+        tracing::warn!(connection = %self.record.name, %why, retry_in = ?retry_in, "no link");
+        self.step(Happening::DialFailed { why, retry_in });
+        self.begin_activity();
+        None
+    }
+
+    async fn link_ended(&mut self, end: LinkEnd) -> Option<TaskEnd> {
+        let why = end.to_string();
+        if let Phase::Online { since } = self.phase
+            && since.elapsed().is_ok_and(|held| held >= STEADY)
+        {
+            self.redial.succeeded();
+        }
+        self.note_last_seen();
+        if self.draining {
+            self.step(Happening::Stopping);
+            return Some(TaskEnd::Stopped);
+        }
+        if let LinkEnd::ClosedByPeer {
+            code: CloseCode::Removed | CloseCode::Revoked,
+            ..
+        } = end
+        {
+            return self.refused(why).await;
+        }
+        self.answer_removal(Ok(Removal::RelayNotToldYet));
+        let retry_in = self.redial.next_delay(None);
+        tracing::warn!(connection = %self.record.name, %why, retry_in = ?retry_in, "the link is gone");
+        self.step(Happening::LinkEnded { why, retry_in });
+        self.begin_activity();
+        None
+    }
+
+    async fn delivered(&mut self, message: ControlMessage) -> Option<TaskEnd> {
+        match message {
+            ControlMessage::State { deactivated } => {
+                if let Activity::Online(online) = &mut self.activity {
+                    online.relay_knows_deactivated = deactivated;
+                }
+                None
+            }
+            // Sent by the calls' own code.
+            ControlMessage::Continue { .. } => None,
+            ControlMessage::Removed => {
+                self.close_link(CloseCode::Removed, "removed on the private side");
+                let reply = self.removal.take();
+                self.forget(reply).await
+            }
+        }
+    }
+
+    /// A new link tells what this one could not: the handshake and the next try carry the state.
+    fn not_delivered(&mut self, error: &TellError) {
+        tracing::warn!(connection = %self.record.name, error = %chain(error), "the public side could not be told");
+        self.answer_removal(Ok(Removal::RelayNotToldYet));
+        self.close_link(CloseCode::Internal, "a control message was not confirmed");
+    }
+
+    /// The inward lane ended: after a drain that is the end of the link, else a fault in it.
+    fn served(&mut self) -> Option<TaskEnd> {
+        if self.draining {
+            self.close_link(CloseCode::Draining, "the agent is stopping");
+        } else {
+            self.close_link(CloseCode::Protocol, "the inward lane ended");
+        }
+        None
+    }
+
+    fn drain(&mut self) -> Option<TaskEnd> {
+        self.draining = true;
+        if matches!(self.activity, Activity::Online(_)) {
+            // The inward lane refuses new calls by itself and ends with the last of the others.
+            return None;
+        }
+        self.step(Happening::Stopping);
+        Some(TaskEnd::Stopped)
+    }
+
+    fn set_deactivated_there(&mut self, deactivated: bool) {
+        self.facts.deactivated_there = deactivated;
+        self.update_gate();
+    }
+
+    /// Lets calls pass, or not, from the next one on.
+    fn update_gate(&self) {
+        if let Activity::Online(online) = &self.activity {
+            online.gate.set(&self.record, self.facts.deactivated_there);
+        }
+    }
+
+    /// Starts what the phase is about, in place of what was under way.
+    fn begin_activity(&mut self) {
+        self.activity = match &self.phase {
+            Phase::Dialling { .. } => {
+                self.dialled_deactivated = self.record.deactivated;
+                Activity::dial(&self.record, &self.state, &self.live)
+            }
+            Phase::Waiting { until, .. } => {
+                Activity::wait(until.duration_since(SystemTime::now()).unwrap_or_default())
+            }
+            Phase::Online { .. } | Phase::Ended { .. } | Phase::Stopped => Activity::Idle,
+        };
+    }
+
+    fn close_link(&self, code: CloseCode, text: &str) {
+        if let Activity::Online(online) = &self.activity {
+            online.handle.close(code, text);
+        }
+    }
+
+    fn note_last_seen(&mut self) {
+        if let Activity::Online(online) = &self.activity {
+            self.facts.last_seen = Some(online.last_seen());
+        }
+    }
+
+    fn step(&mut self, happening: Happening) {
+        match self.phase.after(happening, SystemTime::now()) {
+            Ok(phase) => self.phase = phase,
+            Err(error) => tracing::error!(connection = %self.record.name, %error, "ignored"),
+        }
+    }
+
+    fn status(&self) -> ConnectionStatus {
+        ConnectionStatus::of(&self.record, &self.phase, &self.facts)
+    }
+
+    fn publish(&self) {
+        let handle = match &self.activity {
+            Activity::Online(online) => Some(online.handle.clone()),
+            Activity::Idle | Activity::Dialling(_) | Activity::Waiting(_) => None,
+        };
+        self.snapshot.send_replace(Snapshot {
+            status: self.status(),
+            handle,
+        });
+        self.changed.notify_one();
+    }
+}

@@ -1,0 +1,120 @@
+//! What a link task is waiting for: a dial, the time of the next one, or the end of a live link.
+//!
+//! Holds the futures so that the task's `select!` may drop its own borrow of them at any time.
+
+use std::fmt;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Sleep;
+
+use super::{Event, Online};
+use crate::agent::config::TlsInspection;
+use crate::agent::live::Live;
+use crate::agent::state::{self, ConnectionRecord, StateDirectory, StateError};
+use crate::link::Link;
+use crate::link::client::{self, ConnectError, LinkTarget};
+
+/// A dial under way.
+type Dial = Pin<Box<dyn Future<Output = Result<Box<Link>, DialFailure>> + Send>>;
+
+/// What is under way.
+pub(super) enum Activity {
+    /// Nothing: only orders can change that.
+    Idle,
+    /// A dial.
+    Dialling(Dial),
+    /// The wait before the next dial.
+    Waiting(Pin<Box<Sleep>>),
+    /// A live link.
+    Online(Box<Online>),
+}
+
+/// Why a dial led to no link.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialFailure {
+    /// The identity key cannot be used.
+    #[error(transparent)]
+    State(StateError),
+    /// The way to the relay, or the relay, did not allow it.
+    #[error(transparent)]
+    Connect(ConnectError),
+}
+
+impl Activity {
+    pub(super) fn dial(
+        record: &ConnectionRecord,
+        state: &Arc<StateDirectory>,
+        live: &Live,
+    ) -> Self {
+        let (record, state, parts) = (record.clone(), Arc::clone(state), live.parts());
+        Self::Dialling(Box::pin(async move {
+            let connection = record.connection;
+            let key = state::off_thread(&state, move |state| state.key(connection))
+                .await
+                .map_err(DialFailure::State)?;
+            let target = LinkTarget {
+                relay_url: &record.relay_url,
+                tls_pin: record.tls_pin,
+                relay_identity: record.relay_identity,
+                connection,
+                key: &key,
+                allow_tls_inspection: parts.tls_inspection == TlsInspection::Allow,
+                deactivated: record.deactivated,
+            };
+            client::connect(&parts.dialer, &target)
+                .await
+                .map(Box::new)
+                .map_err(DialFailure::Connect)
+        }))
+    }
+
+    pub(super) fn wait(delay: Duration) -> Self {
+        Self::Waiting(Box::pin(tokio::time::sleep(delay)))
+    }
+
+    /// Cancel-safe: the futures are kept, not moved into this one.
+    pub(super) async fn next_event(&mut self) -> Event {
+        match self {
+            Self::Idle => pending().await,
+            Self::Dialling(dial) => Event::Dialled(dial.await),
+            Self::Waiting(sleep) => {
+                sleep.await;
+                Event::WaitOver
+            }
+            Self::Online(online) => online.next_event().await,
+        }
+    }
+}
+
+impl DialFailure {
+    /// Whether trying again can never succeed.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            // A key can be restored from a backup while the daemon runs.
+            Self::State(_) => false,
+            Self::Connect(error) => error.is_final().is_some(),
+        }
+    }
+
+    /// When the relay wants to be asked again.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::State(_) => None,
+            Self::Connect(error) => error.retry_after(),
+        }
+    }
+}
+
+impl fmt::Debug for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idle => "Idle",
+            Self::Dialling(_) => "Dialling",
+            Self::Waiting(_) => "Waiting",
+            Self::Online(_) => "Online",
+        })
+    }
+}

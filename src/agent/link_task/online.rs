@@ -1,0 +1,136 @@
+//! A live link: its driver, the server on its inward lane, and what is said on its outward lane.
+//!
+//! When it is dropped, whatever the reason, the link is closed and the calls on it end.
+
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Event;
+use crate::agent::arrival::{Arrivals, Gate};
+use crate::agent::control::{self, ControlMessage, TellError};
+use crate::agent::live::Live;
+use crate::agent::state::{ConnectionRecord, Standing};
+use crate::link::http2::{self, LaneClient};
+use crate::link::{Link, LinkEnd, LinkHandle};
+use crate::protocol::CloseCode;
+use crate::shutdown::Shutdown;
+
+/// A control message on its way.
+type Telling = Pin<Box<dyn Future<Output = (ControlMessage, Result<(), TellError>)> + Send>>;
+
+pub(super) struct Online {
+    /// Closes the link and knows how it is.
+    pub(super) handle: LinkHandle,
+    /// What the relay knows of this side's deactivation.
+    pub(super) relay_knows_deactivated: bool,
+    /// Whether calls pass.
+    pub(super) gate: Arc<Gate>,
+    driver: Option<JoinHandle<LinkEnd>>,
+    server: Option<AbortOnDropHandle<()>>,
+    messages: mpsc::Receiver<ControlMessage>,
+    outward: LaneClient,
+    telling: Option<Telling>,
+}
+
+impl Online {
+    /// Sets a new link to work. `told` is what the handshake told the relay of this side.
+    pub(super) fn begin(link: Link, told: bool, live: &Arc<Live>, shutdown: &Shutdown) -> Self {
+        let (sender, messages) = control::queue();
+        let gate = Arc::new(Gate::default());
+        let outward = LaneClient::new(link.outward);
+        let arrivals = Arrivals::new(Arc::clone(&gate), sender, Arc::clone(live), outward.clone());
+        let (inward, draining) = (link.inward, shutdown.draining());
+        let server = tokio::spawn(async move {
+            let service =
+                hyper::service::service_fn(move |request| arrivals.clone().answer(request));
+            if let Err(error) = http2::serve(inward, service, draining).await {
+                tracing::debug!(error = %crate::error_chain::chain(&error), "the inward lane ended");
+            }
+        });
+        Self {
+            handle: link.handle,
+            relay_knows_deactivated: told,
+            gate,
+            driver: Some(shutdown.spawn(link.driver.run())),
+            server: Some(AbortOnDropHandle::new(server)),
+            messages,
+            outward,
+            telling: None,
+        }
+    }
+
+    /// Cancel-safe: every future is kept here until it has ended. What the relay said comes before
+    /// the end of the link, so that a removal is not taken for an accident.
+    pub(super) async fn next_event(&mut self) -> Event {
+        tokio::select! {
+            biased;
+            Some(message) = self.messages.recv() => Event::Told(message),
+            (message, result) = optional(&mut self.telling) => {
+                self.telling = None;
+                Event::Delivered(message, result)
+            }
+            end = optional(&mut self.driver) => {
+                self.driver = None;
+                Event::LinkEnded(end.unwrap_or(LinkEnd::ClosedHere(CloseCode::Internal)))
+            }
+            _ = optional(&mut self.server) => {
+                self.server = None;
+                Event::Served
+            }
+        }
+    }
+
+    /// Tells the relay what it does not know of this side yet, one message at a time.
+    pub(super) fn tell_what_changed(&mut self, record: &ConnectionRecord) {
+        if self.telling.is_some() {
+            return;
+        }
+        let message = match record.standing {
+            Standing::RemovedHere => ControlMessage::Removed,
+            Standing::Kept if record.deactivated != self.relay_knows_deactivated => {
+                ControlMessage::State {
+                    deactivated: record.deactivated,
+                }
+            }
+            Standing::Kept | Standing::Ended { .. } => return,
+        };
+        let outward = self.outward.clone();
+        self.telling = Some(Box::pin(async move {
+            let result = control::tell(&outward, &message).await;
+            (message, result)
+        }));
+    }
+
+    /// When the relay was last heard.
+    pub(super) fn last_seen(&self) -> SystemTime {
+        last_seen(&self.handle)
+    }
+}
+
+impl Drop for Online {
+    fn drop(&mut self) {
+        // Closing a link that is closed changes nothing.
+        self.handle
+            .close(CloseCode::Internal, "the agent let go of the link");
+    }
+}
+
+/// When the other side of a live link was last heard.
+pub(in crate::agent) fn last_seen(handle: &LinkHandle) -> SystemTime {
+    let now = SystemTime::now();
+    now.checked_sub(handle.stats().quiet).unwrap_or(now)
+}
+
+/// Waits for a future that may not be there.
+async fn optional<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,133 @@
+//! The parts of the agent that a reload replaces while links and calls go on: the way out and the upstreams.
+//!
+//! A configuration is taken whole or not at all. Calls and dials under way keep the parts that they
+//! began with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::agent::config::{AgentConfig, TlsInspection, UpstreamConfig};
+use crate::agent::metrics::Metrics;
+use crate::agent::serve::{Calls, Gateway, GatewayError};
+use crate::config_file::Mistakes;
+use crate::link::dial::Dialer;
+use crate::link::tls::TlsError;
+use crate::link::tls::client::{ClientTls, Purpose};
+
+/// This agent in `Via`. The same for all agents: a name of the private network has no place there.
+const PSEUDONYM: &str = "relay-agent";
+
+/// What is in force, and what is counted over the daemon's life.
+pub struct Live {
+    parts: ArcSwap<Parts>,
+    /// Answers calls.
+    pub calls: Calls,
+    /// Counts that outlive a reload.
+    pub metrics: Metrics,
+}
+
+/// What was made from one configuration, beside the calls' own.
+pub struct Parts {
+    /// The way to the relays.
+    pub dialer: Dialer,
+    /// Whether a link may pass a middlebox that opens the TLS.
+    pub tls_inspection: TlsInspection,
+    /// The upstreams as configured.
+    pub upstreams: Vec<UpstreamConfig>,
+}
+
+/// Why a configuration without mistakes cannot be put into force.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// Rules, credentials or addresses of upstreams.
+    #[error("the upstreams cannot be set up")]
+    Gateway(#[source] GatewayError),
+    /// The roots of trust for the relay.
+    #[error("TLS to the relay cannot be set up")]
+    Tls(#[source] TlsError),
+}
+
+/// Why a reload changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// All the mistakes of the configuration.
+    #[error("the configuration has mistakes:\n{0}")]
+    Mistakes(Mistakes),
+    /// It has none, and cannot be put into force.
+    #[error(transparent)]
+    Live(LiveError),
+    /// The thread that read the files did not finish.
+    #[error("reading the configuration was broken off")]
+    BrokenOff,
+}
+
+impl Live {
+    /// Puts a configuration into force. Reads certificates and credentials; contacts nothing.
+    ///
+    /// # Errors
+    /// [`LiveError`].
+    pub fn new(config: &AgentConfig) -> Result<Self, LiveError> {
+        let (parts, gateway) = prepare(config)?;
+        Ok(Self {
+            parts: ArcSwap::from_pointee(parts),
+            calls: Calls::new(gateway, PSEUDONYM),
+            metrics: Metrics::default(),
+        })
+    }
+
+    /// What is in force now.
+    pub fn parts(&self) -> Arc<Parts> {
+        self.parts.load_full()
+    }
+
+    /// Reads the configuration again, and puts it into force if all of it can be used.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; the former configuration then stays in force.
+    pub async fn reload(&self, file: Option<PathBuf>) -> Result<AgentConfig, ReloadError> {
+        let (config, parts, gateway) = tokio::task::spawn_blocking(move || {
+            let config = AgentConfig::read(file.as_deref()).map_err(ReloadError::Mistakes)?;
+            let (parts, gateway) = prepare(&config).map_err(ReloadError::Live)?;
+            Ok((config, parts, gateway))
+        })
+        .await
+        .map_err(|_| ReloadError::BrokenOff)??;
+        self.calls.replace(gateway);
+        self.parts.store(Arc::new(parts));
+        Ok(config)
+    }
+}
+
+impl Parts {
+    /// The configured upstream of this name, for counting.
+    #[must_use]
+    pub fn upstream_name(&self, name: &str) -> Option<&str> {
+        self.upstreams
+            .iter()
+            .map(|upstream| upstream.name.as_str())
+            .find(|configured| *configured == name)
+    }
+}
+
+fn prepare(config: &AgentConfig) -> Result<(Parts, Gateway), LiveError> {
+    let ca_file = config.network.ca_file.as_deref();
+    let gateway = Gateway::open(&config.upstreams, ca_file).map_err(LiveError::Gateway)?;
+    let parts = Parts {
+        dialer: dialer(config)?,
+        tls_inspection: config.network.tls_inspection,
+        upstreams: config.upstreams.clone(),
+    };
+    Ok((parts, gateway))
+}
+
+/// The way out that a configuration describes.
+///
+/// # Errors
+/// [`LiveError::Tls`].
+pub fn dialer(config: &AgentConfig) -> Result<Dialer, LiveError> {
+    let network = &config.network;
+    let tls = ClientTls::new(network.ca_file.as_deref(), Purpose::Link).map_err(LiveError::Tls)?;
+    Ok(Dialer::new(&network.proxy, tls))
+}
