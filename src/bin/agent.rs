@@ -1,2 +1,7 @@
 //! The private side's program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    relay_agent::cli::agent::main()
+}

@@ -1,1 +1,195 @@
-//! Placeholder.
+//! The command line of the private side's program.
+
+mod accept;
+mod connections;
+mod invitation;
+mod operation;
+mod policy;
+mod reference;
+mod run;
+mod status;
+
+use std::path::PathBuf;
+use std::process;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use super::daemon::Daemon;
+use super::exit_code::{ExitCode, Failure};
+use super::process::run as run_program;
+use crate::agent::accept::AcceptCode;
+use crate::agent::config::AgentConfig;
+use crate::logging::LogLevel;
+
+/// Keeps the private side of private connections: outbound links to relays, and calls that come down them.
+#[derive(Debug, Parser)]
+#[command(name = "agent", version, after_help = ExitCode::table())]
+struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where configuration and daemon are.
+#[derive(Debug, Args)]
+struct Place {
+    /// The configuration file [default: /etc/relay-agent/agent.toml, which may be missing]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The daemon's admin socket [default: the configuration's]
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground
+    Run,
+    /// Accept an invitation: complete a connection with the public side that issued the code
+    Accept(accept::Accept),
+    /// Show what an invitation says; redeems nothing and needs no network
+    Inspect(invitation::Inspect),
+    /// Show the daemon, its connections, links and upstreams
+    Status(status::Show),
+    /// List the connections
+    Connections(connections::List),
+    /// Let calls of a connection pass again, as far as this side is concerned
+    Activate(connections::Named),
+    /// Let no calls of a connection pass; the public side is told
+    Deactivate(connections::Named),
+    /// Remove a connection; the public side is told
+    Remove(connections::Remove),
+    /// Questions about what callers may reach
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    /// Change the log level of the running daemon
+    LogLevel {
+        /// error, warn, info, debug or trace
+        level: LogLevel,
+    },
+    /// Let the daemon read its configuration again; with a mistake in it, nothing changes
+    Reload,
+    /// Questions about the configuration
+    #[command(subcommand)]
+    Config(operation::Config),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Runs the program with the process's arguments.
+#[must_use]
+pub fn main() -> process::ExitCode {
+    run_program("agent", carry_out)
+}
+
+async fn carry_out(Arguments { place, command }: Arguments) -> Result<(), Failure> {
+    match command {
+        Command::Run => run::run(place).await,
+        Command::Accept(accept) => accept.carry_out(&place).await,
+        Command::Inspect(inspect) => inspect.carry_out(),
+        Command::Status(show) => show.carry_out(&place.daemon()).await,
+        Command::Connections(list) => list.carry_out(&place.daemon()).await,
+        Command::Activate(named) => named.activate(&place.daemon()).await,
+        Command::Deactivate(named) => named.deactivate(&place.daemon()).await,
+        Command::Remove(remove) => remove.carry_out(&place.daemon()).await,
+        Command::Policy(policy) => policy.carry_out(&place.daemon()).await,
+        Command::LogLevel { level } => operation::set_log_level(&place.daemon(), level).await,
+        Command::Reload => operation::reload(&place.daemon()).await,
+        Command::Config(config) => config.carry_out(&place),
+        Command::Completions { shell } => reference::completions(shell),
+        Command::Man => reference::manual(),
+    }
+}
+
+impl Place {
+    /// The daemon: by `--socket`, else by the configuration, else at the default path.
+    fn daemon(&self) -> Daemon {
+        Daemon {
+            socket: self
+                .socket
+                .clone()
+                .unwrap_or_else(|| AgentConfig::socket_path(self.config.as_deref())),
+            when_not_running: "Start it (systemctl start relay-agent, or: agent run), or name its socket with --socket.",
+            exit_code_of: |code| AcceptCode::parse(code).map(exit_code_of),
+        }
+    }
+
+    /// The configuration.
+    ///
+    /// # Errors
+    /// All its mistakes, one a line.
+    fn read_config(&self) -> Result<AgentConfig, Failure> {
+        AgentConfig::read(self.config.as_deref()).map_err(|mistakes| {
+            Failure::new(
+                ExitCode::Configuration,
+                format!("the configuration has mistakes:\n{mistakes}"),
+                "",
+            )
+        })
+    }
+}
+
+/// The one map from failures of accepting to exit codes.
+const fn exit_code_of(code: AcceptCode) -> ExitCode {
+    match code {
+        AcceptCode::Malformed | AcceptCode::UnsupportedVersion => ExitCode::BadData,
+        AcceptCode::Expired
+        | AcceptCode::Used
+        | AcceptCode::Revoked
+        | AcceptCode::Removed
+        | AcceptCode::Unknown
+        | AcceptCode::BadProof
+        | AcceptCode::WrongRelay
+        | AcceptCode::RemovedHere => ExitCode::NotPermitted,
+        AcceptCode::NotARelay | AcceptCode::Unreachable => ExitCode::Unavailable,
+        AcceptCode::TooMany | AcceptCode::UnderWay | AcceptCode::Stopping => ExitCode::TryAgain,
+        AcceptCode::NameTaken | AcceptCode::State => ExitCode::CannotWrite,
+        AcceptCode::Internal => ExitCode::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_whole() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_design_is_understood() {
+        for line in [
+            "run --config /a",
+            "accept",
+            "accept -",
+            "accept CODE --yes --project SYNC",
+            "inspect CODE",
+            "inspect --json",
+            "status --json",
+            "status --watch",
+            "connections --json",
+            "activate NAME",
+            "deactivate NAME",
+            "remove NAME --yes",
+            "policy explain GET /x --upstream jira",
+            "log-level debug",
+            "reload --socket /s",
+            "config check --config /a",
+            "completions bash",
+            "man",
+        ] {
+            let words = std::iter::once("agent").chain(line.split(' '));
+            assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `agent log-level`, `agent reload`, `agent config check`.
+
+use clap::Subcommand;
+use http::Method;
+
+use super::Place;
+use crate::agent::admin::api::{LogLevelMessage, ReloadAnswer};
+use crate::agent::config::DEFAULT_FILE;
+use crate::cli::daemon::Daemon;
+use crate::cli::exit_code::{ExitCode, Failure};
+use crate::cli::output::{print, printable};
+use crate::logging::LogLevel;
+
+/// `agent config …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Config {
+    /// Every mistake of the configuration at once; contacts nothing
+    Check,
+}
+
+pub(super) async fn set_log_level(daemon: &Daemon, level: LogLevel) -> Result<(), Failure> {
+    let body = serde_json::to_value(LogLevelMessage { level })
+        .map_err(|error| Failure::new(ExitCode::Internal, error.to_string(), ""))?;
+    let answer: LogLevelMessage = daemon
+        .ask(Method::PUT, "/v1/log-level", Some(&body))
+        .await?;
+    print(&format!(
+        "The log level is {} until the daemon is restarted or reloaded.\n",
+        answer.level.as_str()
+    ));
+    Ok(())
+}
+
+pub(super) async fn reload(daemon: &Daemon) -> Result<(), Failure> {
+    let answer: ReloadAnswer = daemon.ask(Method::POST, "/v1/reload", None).await?;
+    print(&format!(
+        "The configuration is in force; upstreams: {}.\n",
+        answer.upstreams
+    ));
+    if !answer.needs_restart.is_empty() {
+        print(&format!(
+            "These keys changed and take effect after a restart: {}.\n",
+            printable(&answer.needs_restart.join(", "))
+        ));
+    }
+    Ok(())
+}
+
+impl Config {
+    pub(super) fn carry_out(self, place: &Place) -> Result<(), Failure> {
+        match self {
+            Self::Check => {
+                let config = place.read_config()?;
+                let file = place.config.as_ref().map_or_else(
+                    || DEFAULT_FILE.to_owned(),
+                    |file| file.display().to_string(),
+                );
+                let rules: usize = config
+                    .upstreams
+                    .iter()
+                    .map(|upstream| upstream.allow.len())
+                    .sum();
+                print(&format!(
+                    "No mistakes in {}. Upstreams: {}, rules: {rules}.\n",
+                    printable(&file),
+                    config.upstreams.len()
+                ));
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! `agent status`: the daemon, its connections and links, its upstreams; once, as JSON, or again and again.
+
+use std::time::Duration;
+
+use clap::Args;
+use http::Method;
+
+use crate::agent::status::{AgentStatus, ConnectionState, ConnectionStatus, UpstreamStatus};
+use crate::cli::daemon::Daemon;
+use crate::cli::exit_code::Failure;
+use crate::cli::output::{print, print_json, printable, table};
+
+/// Between two looks: what a person can follow.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Clears the terminal and moves to its corner (ECMA-48: ED 2, CUP).
+const CLEAR: &str = "\x1b[2J\x1b[H";
+
+/// `agent status`.
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    /// Again every second, until interrupted
+    #[arg(long)]
+    watch: bool,
+}
+
+impl Show {
+    pub(super) async fn carry_out(self, daemon: &Daemon) -> Result<(), Failure> {
+        loop {
+            let status: AgentStatus = daemon.ask(Method::GET, "/v1/status", None).await?;
+            match (self.json, self.watch) {
+                (true, _) => print_json(&status)?,
+                (false, true) => print(&format!("{CLEAR}{}", describe(&status))),
+                (false, false) => print(&describe(&status)),
+            }
+            if !self.watch {
+                return Ok(());
+            }
+            tokio::time::sleep(WATCH_INTERVAL).await;
+        }
+    }
+}
+
+fn describe(status: &AgentStatus) -> String {
+    let state = if status.draining {
+        "stopping"
+    } else {
+        "running"
+    };
+    let mut text = format!(
+        "{} {state}, process {}, since {}, log level {}\n\n",
+        printable(&status.software),
+        status.process_id,
+        printable(&status.started_at),
+        printable(&status.log_level)
+    );
+    text.push_str(&connection_rows(&status.connections));
+    text.push('\n');
+    text.push_str(&upstream_rows(&status.upstreams));
+    text
+}
+
+/// The connections as a table, and below it a line for each that someone should look at.
+pub(super) fn connection_rows(connections: &[ConnectionStatus]) -> String {
+    if connections.is_empty() {
+        return "No connections yet. Accept an invitation with: agent accept\n".to_owned();
+    }
+    let rows: Vec<[String; 6]> = connections
+        .iter()
+        .map(|connection| {
+            [
+                connection.name.clone(),
+                connection.public_side.clone(),
+                state_of(connection).to_owned(),
+                connection.link.status.clone(),
+                connection
+                    .link
+                    .last_seen
+                    .clone()
+                    .unwrap_or_else(|| "never".to_owned()),
+                connection.relay_url.clone(),
+            ]
+        })
+        .collect();
+    let mut text = table(
+        ["NAME", "PUBLIC SIDE", "STATE", "LINK", "LAST SEEN", "RELAY"],
+        &rows,
+    );
+    for connection in connections {
+        if let Some(why) = &connection.link.why {
+            let name = printable(&connection.name);
+            text.push_str(&format!(
+                "{name}: {}{}\n",
+                printable(why),
+                advice(connection)
+            ));
+        }
+    }
+    text
+}
+
+fn state_of(connection: &ConnectionStatus) -> &'static str {
+    match (
+        connection.state,
+        connection.deactivated_here,
+        connection.deactivated_there,
+    ) {
+        (ConnectionState::Deactivated, true, false) => "deactivated here",
+        (ConnectionState::Deactivated, false, true) => "deactivated there",
+        (ConnectionState::Deactivated, ..) => "deactivated by both",
+        (ConnectionState::Removing, ..) => "removed, relay not told yet",
+        (ConnectionState::Active | ConnectionState::Ended | ConnectionState::Damaged, ..) => {
+            connection.state.word()
+        }
+    }
+}
+
+fn advice(connection: &ConnectionStatus) -> String {
+    match (&connection.state, &connection.link.next_dial_at) {
+        (ConnectionState::Ended, _) => {
+            let name = printable(&connection.name);
+            format!("; to clear it: agent remove {name}")
+        }
+        (_, Some(at)) => format!("; next try at {}", printable(at)),
+        (_, None) => String::new(),
+    }
+}
+
+fn upstream_rows(upstreams: &[UpstreamStatus]) -> String {
+    if upstreams.is_empty() {
+        return "No upstreams: nothing in the private network can be reached. Configure [[upstream]]s.\n"
+            .to_owned();
+    }
+    let rows: Vec<[String; 4]> = upstreams
+        .iter()
+        .map(|upstream| {
+            let calls: Vec<String> = upstream
+                .calls
+                .iter()
+                .map(|(class, count)| format!("{class}: {count}"))
+                .collect();
+            [
+                upstream.name.clone(),
+                upstream.url.clone(),
+                upstream.rules.to_string(),
+                calls.join(", "),
+            ]
+        })
+        .collect();
+    table(["UPSTREAM", "ADDRESS", "RULES", "CALLS"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::status::LinkStatus;
+
+    fn connection(state: ConnectionState) -> ConnectionStatus {
+        ConnectionStatus {
+            name: "acme_to_widgets".to_owned(),
+            connection: "c_x".to_owned(),
+            public_side: "acme".to_owned(),
+            private_side: "widgets".to_owned(),
+            relay_url: "https://relay.example.com".to_owned(),
+            project: None,
+            state,
+            deactivated_here: false,
+            deactivated_there: true,
+            link: LinkStatus {
+                status: "reconnecting".to_owned(),
+                why: Some("no route\x1b[2J".to_owned()),
+                next_dial_at: Some("2026-01-01T00:00:00Z".to_owned()),
+                ..LinkStatus::default()
+            },
+        }
+    }
+
+    #[test]
+    fn a_link_that_is_not_up_is_shown_with_its_reason_and_what_comes_next() {
+        let text = connection_rows(&[connection(ConnectionState::Active)]);
+        assert!(text.contains("no route"), "{text}");
+        assert!(text.contains("next try at 2026-01-01T00:00:00Z"), "{text}");
+        assert!(!text.contains('\x1b'), "{text}");
+    }
+
+    #[test]
+    fn the_side_that_deactivated_is_named() {
+        let text = connection_rows(&[connection(ConnectionState::Deactivated)]);
+        assert!(text.contains("deactivated there"), "{text}");
+    }
+
+    #[test]
+    fn an_agent_without_connections_says_what_to_do() {
+        assert!(connection_rows(&[]).contains("agent accept"));
+        assert!(upstream_rows(&[]).contains("[[upstream]]"));
+    }
+}
