@@ -78,7 +78,7 @@ fn measure() -> Result<(), Failure> {
         .prefix("relayed-calls-")
         .tempdir()
         .map_err(Failure::because("make a temporary directory"))?;
-    let upstream = Upstream::start(scratch.path(), settings.download_bytes)?;
+    let upstream = Upstream::start(scratch.path(), settings.large_bytes)?;
     let chain = Chain::start(scratch.path(), &upstream)?;
     let mut table = Table::new(&settings);
 

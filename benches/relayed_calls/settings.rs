@@ -15,7 +15,7 @@ pub(crate) struct Settings {
     /// Length of each small-calls measurement. CPU clocks tick at 10 ms: four seconds make that 1 % at worst.
     pub(crate) seconds: u32,
     /// Size of each bulk transfer.
-    pub(crate) download_bytes: u64,
+    pub(crate) large_bytes: u64,
     /// Idle links that the relay holds when its memory per link is measured.
     pub(crate) idle_links: u32,
     /// Starts of the agent, for the median time from start to link.
@@ -41,7 +41,7 @@ impl Settings {
         Ok(Self {
             rounds: number("BENCH_ROUNDS", if short { 1 } else { 5 })?,
             seconds: number("BENCH_SECONDS", if short { 1 } else { 4 })?,
-            download_bytes: if short { GIBIBYTE / 16 } else { GIBIBYTE },
+            large_bytes: if short { GIBIBYTE / 16 } else { GIBIBYTE },
             idle_links: number("BENCH_IDLE_LINKS", if short { 10 } else { 200 })?,
             starts: if short { 3 } else { 9 },
             chain_alone: env::var_os("BENCH_CHAIN_ALONE").is_some_and(|value| value == "1"),

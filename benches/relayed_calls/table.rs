@@ -8,19 +8,57 @@ use crate::settings::Settings;
 
 /// Which way a figure should go.
 #[derive(Clone, Copy)]
-pub(crate) enum Better {
+enum Better {
     /// The goal is a ceiling.
     Less,
     /// The goal is a floor.
     More,
 }
 
-/// A figure of both systems, and its ratio.
-struct Comparison {
+/// What stands at the head of a comparison.
+pub(crate) struct Row {
     words: String,
     unit: &'static str,
     better: Better,
+    /// Of the ratio to the chain.
     goal: Option<f64>,
+}
+
+impl Row {
+    /// A figure that should be small.
+    pub(crate) fn less(words: &str, unit: &'static str, goal: Option<f64>) -> Self {
+        Self {
+            words: words.to_owned(),
+            unit,
+            better: Better::Less,
+            goal,
+        }
+    }
+
+    /// A figure that should be large.
+    pub(crate) fn more(words: &str, unit: &'static str, goal: Option<f64>) -> Self {
+        Self {
+            better: Better::More,
+            ..Self::less(words, unit, goal)
+        }
+    }
+
+    /// What the goal is, and whether the ratio meets it.
+    fn verdict(&self, ratio: f64) -> String {
+        let Some(goal) = self.goal else {
+            return String::new();
+        };
+        let (sign, met) = match self.better {
+            Better::Less => ("≤", ratio <= goal),
+            Better::More => ("≥", ratio >= goal),
+        };
+        format!("{} {sign} {goal:.2}", mark(met))
+    }
+}
+
+/// A figure of both systems.
+struct Comparison {
+    row: Row,
     /// System and value, in the order in which they were measured.
     values: Vec<(&'static str, f64)>,
 }
@@ -60,26 +98,15 @@ impl Table {
         }
     }
 
-    /// Adds one measurement of one system to the row with these words.
-    pub(crate) fn compare(
-        &mut self,
-        words: &str,
-        unit: &'static str,
-        better: Better,
-        goal: Option<f64>,
-        system: &'static str,
-        value: f64,
-    ) {
-        if let Some(row) = self.comparisons.iter_mut().find(|row| row.words == words) {
-            row.values.push((system, value));
-        } else {
-            self.comparisons.push(Comparison {
-                words: words.to_owned(),
-                unit,
-                better,
-                goal,
+    /// Adds one measurement of one system; those with the same words stand in one row.
+    pub(crate) fn compare(&mut self, row: Row, system: &'static str, value: f64) {
+        let known = |comparison: &&mut Comparison| comparison.row.words == row.words;
+        match self.comparisons.iter_mut().find(known) {
+            Some(comparison) => comparison.values.push((system, value)),
+            None => self.comparisons.push(Comparison {
+                row,
                 values: vec![(system, value)],
-            });
+            }),
         }
     }
 
@@ -103,13 +130,11 @@ impl Table {
 impl Comparison {
     /// Measurements of one system, in rounds.
     fn of(&self, system: &str) -> Vec<f64> {
-        self.values
-            .iter()
-            .filter(|(name, _)| *name == system)
-            .map(|(_, value)| *value)
-            .collect()
+        let own = self.values.iter().filter(|(name, _)| *name == system);
+        own.map(|(_, value)| *value).collect()
     }
 
+    /// The chain first: the first round begins with it.
     fn systems(&self) -> Vec<&'static str> {
         let mut names: Vec<&'static str> = Vec::new();
         for (name, _) in &self.values {
@@ -117,7 +142,6 @@ impl Comparison {
                 names.push(name);
             }
         }
-        // Round one begins with the chain.
         names
     }
 }
@@ -125,48 +149,15 @@ impl Comparison {
 impl fmt::Display for Table {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "{}\n", self.heading)?;
-        let systems = self
-            .comparisons
-            .first()
-            .map(Comparison::systems)
-            .unwrap_or_default();
-        match systems.as_slice() {
-            [chain, ours] => {
-                writeln!(
-                    out,
-                    "| | {chain} | {ours} | ratio | first goal |\n|---|---|---|---|---|"
-                )?;
-                for row in &self.comparisons {
-                    let (chain, ours) = (row.of(chain), row.of(ours));
-                    // Neighbours in time are compared, then the median taken: a slow minute hits both halves of a pair.
-                    let ratios = chain
-                        .iter()
-                        .zip(&ours)
-                        .map(|(chain, ours)| ours / chain)
-                        .collect();
-                    let ratio = median(ratios);
-                    let (chain, ours) = (
-                        figure(median(chain), row.unit),
-                        figure(median(ours), row.unit),
-                    );
-                    writeln!(
-                        out,
-                        "| {} | {chain} | {ours} | {ratio:.2} | {} |",
-                        row.words,
-                        goal(row, ratio)
-                    )?;
-                }
-            }
-            _ => {
+        let systems = self.comparisons.first().map(Comparison::systems);
+        match systems.unwrap_or_default().as_slice() {
+            [chain, ours] => self.fmt_ratios(out, chain, ours)?,
+            systems => {
                 writeln!(out, "| | {} |\n|---|---|", systems.join(" | "))?;
-                for row in &self.comparisons {
-                    let values = row.values.iter().map(|(_, value)| *value).collect();
-                    writeln!(
-                        out,
-                        "| {} | {} |",
-                        row.words,
-                        figure(median(values), row.unit)
-                    )?;
+                for Comparison { row, values } in &self.comparisons {
+                    let values = values.iter().map(|(_, value)| *value).collect();
+                    let value = figure(median(values), row.unit);
+                    writeln!(out, "| {} | {value} |", row.words)?;
                 }
             }
         }
@@ -175,17 +166,33 @@ impl fmt::Display for Table {
         }
         for row in &self.singles {
             let goal = row.goal.map_or_else(String::new, |goal| {
-                format!(
-                    "{} ≤ {}",
-                    if row.value <= goal { "✓" } else { "✗" },
-                    figure(goal, row.unit)
-                )
+                let verdict = mark(row.value <= goal);
+                format!("{verdict} ≤ {}", figure(goal, row.unit))
             });
+            let value = figure(row.value, row.unit);
+            writeln!(out, "| {} | {value} | {goal} |", row.words)?;
+        }
+        Ok(())
+    }
+}
+
+impl Table {
+    fn fmt_ratios(&self, out: &mut fmt::Formatter<'_>, chain: &str, ours: &str) -> fmt::Result {
+        writeln!(out, "| | {chain} | {ours} | ratio | first goal |")?;
+        writeln!(out, "|---|---|---|---|---|")?;
+        for comparison in &self.comparisons {
+            let row = &comparison.row;
+            let (chain, ours) = (comparison.of(chain), comparison.of(ours));
+            // Neighbours in time are compared, then the median taken: a slow minute hits both halves of a pair.
+            let ratios = chain.iter().zip(&ours).map(|(chain, ours)| ours / chain);
+            let ratio = median(ratios.collect());
             writeln!(
                 out,
-                "| {} | {} | {goal} |",
+                "| {} | {} | {} | {ratio:.2} | {} |",
                 row.words,
-                figure(row.value, row.unit)
+                figure(median(chain), row.unit),
+                figure(median(ours), row.unit),
+                row.verdict(ratio)
             )?;
         }
         Ok(())
@@ -203,15 +210,8 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-fn goal(row: &Comparison, ratio: f64) -> String {
-    let Some(goal) = row.goal else {
-        return String::new();
-    };
-    let (sign, met) = match row.better {
-        Better::Less => ("≤", ratio <= goal),
-        Better::More => ("≥", ratio >= goal),
-    };
-    format!("{} {sign} {goal:.2}", if met { "✓" } else { "✗" })
+fn mark(met: bool) -> char {
+    if met { '✓' } else { '✗' }
 }
 
 fn figure(value: f64, unit: &str) -> String {

@@ -1,6 +1,7 @@
 //! One large body down or up, by one caller, with the bytes counted at the far end.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -28,32 +29,38 @@ pub(crate) struct Transfer {
     pub(crate) mib_per_second: f64,
 }
 
-pub(crate) fn download(target: &Target, bytes: u64) -> Result<Transfer, Failure> {
-    measure(target, bytes, || {
-        let answer = http_client::send(target, Method::GET, &target.large, Empty::<Bytes>::new())?;
-        let received = answer.bytes;
-        expect(&answer, bytes, Some(received))
-    })
+/// Which way the large body goes.
+#[derive(Clone, Copy)]
+pub(crate) enum Direction {
+    Down,
+    Up,
 }
 
-pub(crate) fn upload(target: &Target, bytes: u64) -> Result<Transfer, Failure> {
-    measure(target, bytes, || {
-        let answer =
-            http_client::send(target, Method::POST, &target.sink, Repeated { left: bytes })?;
-        let counted = std::str::from_utf8(&answer.start)
-            .ok()
-            .and_then(|text| text.parse().ok());
-        expect(&answer, bytes, counted)
-    })
+impl fmt::Display for Direction {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Down => "down",
+            Self::Up => "up",
+        })
+    }
 }
 
-fn measure(
-    target: &Target,
-    bytes: u64,
-    transfer: impl FnOnce() -> Result<(), Failure>,
-) -> Result<Transfer, Failure> {
+/// Transfers this many bytes, and checks that all of them arrived.
+pub(crate) fn run(target: &Target, direction: Direction, bytes: u64) -> Result<Transfer, Failure> {
     let (processor_before, began) = (target.processor_time()?, Instant::now());
-    transfer()?;
+    match direction {
+        Direction::Down => {
+            let body = Empty::<Bytes>::new();
+            let answer = http_client::send(target, Method::GET, &target.large, body)?;
+            expect(&answer, bytes, Some(answer.bytes))?;
+        }
+        Direction::Up => {
+            let body = Repeated { left: bytes };
+            let answer = http_client::send(target, Method::POST, &target.sink, body)?;
+            let counted = std::str::from_utf8(&answer.start).ok();
+            expect(&answer, bytes, counted.and_then(|text| text.parse().ok()))?;
+        }
+    }
     let took = began.elapsed().as_secs_f64();
     let processor = (target.processor_time()? - processor_before).as_secs_f64();
     let bytes = bytes as f64;
