@@ -5,6 +5,7 @@
 #[cfg(feature = "agent")]
 pub mod agent;
 pub mod daemon;
+pub mod documentation;
 pub mod exit_code;
 pub mod output;
 pub mod process;

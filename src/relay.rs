@@ -1,12 +1,212 @@
 //! The public side: connections, invitations and tokens, the agents' links, and callers' calls.
+//!
+//! [`Relay::build`] reads, opens and binds everything, so that whatever is wrong is told before
+//! anything is served; [`Relay::run`] serves until the shutdown ends it. Wiring only: decides nothing.
 
 pub mod api;
 pub mod clock;
 pub mod config;
 pub mod connections;
+mod housekeeping;
 pub mod link_endpoint;
 pub mod record;
 pub mod registry;
 pub mod shared;
 pub mod store;
 pub mod tokens;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::Request;
+use hyper::body::Incoming;
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+
+use self::api::{Api, Origin};
+use self::config::RelayConfig;
+use self::connections::{Connections, PublicFace};
+use self::registry::{Limits, Registry};
+use self::shared::Shared;
+use self::store::{Store, StoreError};
+use self::tokens::Tokens;
+use crate::admin_socket::{AdminSocket, BindError, Peer};
+use crate::atomic_file::{self, DirectoryError};
+use crate::identity::key_file::{self, KeyFileError};
+use crate::logging::LogHandle;
+use crate::shutdown::{Ended, Shutdown};
+
+/// A relay that is ready to serve.
+#[derive(Debug)]
+pub struct Relay {
+    shared: Arc<Shared>,
+    admin: AdminSocket,
+    listener: TcpListener,
+    plain: Option<TcpListener>,
+}
+
+/// Why a relay cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The state directory is not there, or others could read it.
+    #[error("the state directory cannot be used")]
+    StateDirectory(#[source] DirectoryError),
+    /// The identity key could neither be read nor made.
+    #[error("the relay's identity key cannot be used")]
+    Identity(#[source] KeyFileError),
+    /// The database could not be opened or read.
+    #[error("the relay's database cannot be used")]
+    Store(#[source] StoreError),
+    /// An address could not be bound.
+    #[error("could not listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The admin socket could not be bound.
+    #[error("could not open the admin socket")]
+    AdminSocket(#[source] BindError),
+}
+
+impl Relay {
+    /// Checks the state directory, reads the state, binds every listener. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// What keeps it from starting; nothing is served then.
+    pub async fn build(
+        config: RelayConfig,
+        log: LogHandle,
+        shutdown: Shutdown,
+    ) -> Result<Self, BuildError> {
+        let state_dir = &config.state_dir;
+        atomic_file::check_private_directory(state_dir).map_err(BuildError::StateDirectory)?;
+        let store = Store::open(state_dir).map_err(BuildError::Store)?;
+        let identity = key_file::load_or_create(&state_dir.join("identity.key"));
+        let identity = Arc::new(identity.map_err(BuildError::Identity)?);
+        let limits = Limits {
+            calls_in_flight: config.limits.calls_per_connection,
+            redial_grace: config.limits.redial_grace,
+        };
+        let records = store.connections().await.map_err(BuildError::Store)?;
+        let registry = Arc::new(Registry::new(records, limits));
+        let records = store.tokens().await.map_err(BuildError::Store)?;
+        let tokens = Arc::new(Tokens::new(records));
+        let face = PublicFace {
+            url: config.public_url.clone(),
+            tls_pin: None,
+        };
+        let connections = Connections::new(
+            store.clone(),
+            Arc::clone(&registry),
+            Arc::clone(&tokens),
+            Arc::clone(&identity),
+            face,
+            config.invitation_life,
+        );
+        let (listener, address) = listen(config.listen).await?;
+        let plain = match config.plain_listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let admin = AdminSocket::bind(&config.admin.socket, config.admin.group.as_deref())
+            .map_err(BuildError::AdminSocket)?;
+        let shared = Arc::new(Shared {
+            identity,
+            registry,
+            tokens,
+            connections,
+            store,
+            log,
+            shutdown,
+            started_at: clock::now(),
+            address,
+            plain_address: plain.as_ref().map(|(_, address)| *address),
+            config,
+        });
+        Ok(Self {
+            shared,
+            admin,
+            listener,
+            plain: plain.map(|(listener, _)| listener),
+        })
+    }
+
+    /// What its parts share, with the addresses that were bound.
+    #[must_use]
+    pub const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Serves until the shutdown drains, then lets calls under way finish within `drain_timeout`.
+    pub async fn run(self) -> Ended {
+        let Self {
+            shared,
+            admin,
+            listener,
+            plain,
+        } = self;
+        let shutdown = shared.shutdown.clone();
+        let api = Api::new(Arc::clone(&shared));
+        // Not through the shutdown: these end with it and are not waited for.
+        let admin = tokio::spawn(serve_admin(admin, api.clone(), shutdown.clone()));
+        let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(&shared)));
+        let _ = (listener, plain);
+        tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
+        log_start(&shared);
+        shutdown.draining().await;
+        tell(&[
+            NotifyState::Stopping,
+            NotifyState::Status("letting calls under way finish"),
+        ]);
+        let ended = shutdown.wait_all(shared.config.drain_timeout).await;
+        housekeeping.abort();
+        housekeeping::note_last_seen(&shared).await;
+        shutdown.stop_now();
+        // It has been told to stop; what is left to do is to remove its file.
+        let _ = admin.await;
+        shared.store.close().await;
+        tracing::info!(?ended, "stopped");
+        ended
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BuildError> {
+    let failed = |source| BuildError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+async fn serve_admin(socket: AdminSocket, api: Api, shutdown: Shutdown) {
+    let handler = move |request: Request<Incoming>, peer: Peer| {
+        let api = api.clone();
+        async move {
+            let origin = Origin::AdminSocket { uid: peer.uid };
+            api.respond(request, origin).await
+        }
+    };
+    socket.serve(handler, &shutdown).await;
+}
+
+fn log_start(shared: &Shared) {
+    let config = &shared.config;
+    tracing::info!(
+        address = %shared.address,
+        plain = shared.plain_address.map(tracing::field::display),
+        public_url = %config.public_url,
+        admin_socket = %config.admin.socket.display(),
+        identity = %shared.identity.public_key(),
+        connections = shared.registry.list().len(),
+        "the relay is serving"
+    );
+}
+
+/// Outside of systemd this does nothing.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd could not be told");
+    }
+}

@@ -1,5 +1,6 @@
 //! What every listener, link and call of a running relay shares.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::config::RelayConfig;
@@ -32,6 +33,10 @@ pub struct Shared {
     pub shutdown: Shutdown,
     /// When the relay was started, in seconds since 1970.
     pub started_at: u64,
+    /// Where agents and callers connect, as bound.
+    pub address: SocketAddr,
+    /// Where callers on this machine may connect without TLS, as bound.
+    pub plain_address: Option<SocketAddr>,
 }
 
 #[cfg(test)]
@@ -82,6 +87,8 @@ pub(crate) mod tests {
             log: LogHandle::detached(LogLevel::Info),
             shutdown: Shutdown::new(),
             started_at: clock::now(),
+            address: SocketAddr::from(([127, 0, 0, 1], 8443)),
+            plain_address: None,
         })
     }
 }

@@ -58,7 +58,10 @@ pub struct Store {
     jobs: mpsc::Sender<Job>,
 }
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+enum Job {
+    Run(Box<dyn FnOnce(&mut Connection) + Send>),
+    Close(oneshot::Sender<()>),
+}
 
 /// Why the database could not be opened, read or written. Always the relay's own trouble, never the
 /// asker's.
@@ -73,7 +76,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Another relay holds the lock.
-    #[error("another relay is running on {}; stop it first, or give this one its own state_dir", path.display())]
+    #[error("another relay holds {}; stop it first, or give this one its own state_dir", path.display())]
     InUse {
         /// The lock file.
         path: PathBuf,
@@ -122,11 +125,11 @@ impl Store {
         thread::Builder::new()
             .name("store".into())
             .spawn(move || {
-                while let Some(job) = queue.blocking_recv() {
-                    job(&mut database);
-                }
+                let closing = work(&mut queue, &mut database);
+                // SQLite writes its log back into the file and removes it.
                 drop(database);
                 drop(lock);
+                drop(closing);
             })
             .map_err(|source| StoreError::Open { path, source })?;
         Ok(Self { jobs })
@@ -137,6 +140,16 @@ impl Store {
         self.run("answer", |_| Ok(())).await.is_ok()
     }
 
+    /// Ends the thread after what is queued, and lets go of the files. From then on every use is
+    /// [`StoreError::Closed`].
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.jobs.send(Job::Close(done)).await.is_ok() {
+            // Completes, as an error, when the thread drops its end: after the lock.
+            let _ = closed.await;
+        }
+    }
+
     /// Runs one job in one transaction, which is on the disk when this returns `Ok`. Dropping the
     /// future does not undo a job that has been queued.
     async fn run<T: Send + 'static>(
@@ -145,7 +158,7 @@ impl Store {
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |database| {
+        let job = Box::new(move |database: &mut Connection| {
             let result = database
                 .transaction_with_behavior(TransactionBehavior::Immediate)
                 .and_then(|transaction| {
@@ -156,7 +169,10 @@ impl Store {
             // The asker may have gone; the job is done all the same.
             let _ = reply.send(result.map_err(|source| StoreError::sqlite(doing, source)));
         });
-        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        self.jobs
+            .send(Job::Run(job))
+            .await
+            .map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 }
@@ -164,6 +180,16 @@ impl Store {
 impl StoreError {
     const fn sqlite(doing: &'static str, source: rusqlite::Error) -> Self {
         Self::Sqlite { doing, source }
+    }
+}
+
+/// Runs jobs until nobody can send any more, or one asks to close.
+fn work(queue: &mut mpsc::Receiver<Job>, database: &mut Connection) -> Option<oneshot::Sender<()>> {
+    loop {
+        match queue.blocking_recv()? {
+            Job::Run(work) => work(database),
+            Job::Close(done) => return Some(done),
+        }
     }
 }
 
@@ -268,6 +294,16 @@ mod tests {
         drop(database);
         let error = Store::open(directory.path()).unwrap_err();
         assert!(error.to_string().contains("run the newer relay again"));
+    }
+
+    #[tokio::test]
+    async fn a_closed_store_lets_go_of_its_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        store.close().await;
+        assert!(!store.is_healthy().await);
+        assert!(!directory.path().join("relay.db-wal").exists());
+        Store::open(directory.path()).unwrap();
     }
 
     #[tokio::test]

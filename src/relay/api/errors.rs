@@ -1,7 +1,8 @@
 //! The one map from what went wrong to what a client reads: status, code, and what to do.
 //!
-//! The relay's own trouble is logged in full here and told in one sentence, for the details are the
-//! operator's and not the asker's.
+//! In every problem document `title` says what kind of thing went wrong, `detail` what it was this
+//! time, and `remedy` what to do. The relay's own trouble is logged in full here and told in one
+//! sentence, for the details are the operator's and not the asker's.
 
 use std::time::Duration;
 
@@ -53,27 +54,60 @@ pub(super) enum ApiError {
 
 impl ApiError {
     fn problem(&self) -> Problem {
-        match self {
-            Self::NoSuchRoute => problem(StatusCode::NOT_FOUND, "not-found", self)
-                .detail("Calls begin with /c/{connection}/{upstream}/, management with /v1/."),
-            Self::MethodNotAllowed => {
-                problem(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", self)
+        let told = |status, code, title: &'static str, remedy: &'static str| {
+            let problem = Problem::new(status, code, title).detail(self.to_string());
+            match remedy {
+                "" => problem,
+                remedy => problem.member("remedy", remedy),
             }
-            Self::BadRequest(_) => problem(StatusCode::BAD_REQUEST, "bad-request", self),
-            Self::TooSlow => problem(StatusCode::REQUEST_TIMEOUT, "too-slow", self),
-            Self::NoToken => problem(StatusCode::UNAUTHORIZED, "no-token", self).detail(
+        };
+        match self {
+            Self::NoSuchRoute => told(
+                StatusCode::NOT_FOUND,
+                "not-found",
+                "not found",
+                "Calls begin with /c/{connection}/{upstream}/, management with /v1/.",
+            ),
+            Self::MethodNotAllowed => told(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "method not allowed",
+                "",
+            ),
+            Self::BadRequest(_) => told(StatusCode::BAD_REQUEST, "bad-request", "bad request", ""),
+            Self::TooSlow => told(StatusCode::REQUEST_TIMEOUT, "too-slow", "too slow", ""),
+            Self::NoToken => told(
+                StatusCode::UNAUTHORIZED,
+                "no-token",
+                "not authenticated",
                 "Send Relay-Authorization: Bearer rt_…; `relay token create --admin` makes one.",
             ),
-            Self::BadToken => problem(StatusCode::UNAUTHORIZED, "bad-token", self)
-                .detail("It may have been revoked; `relay token list` shows those that are valid."),
-            Self::NotAnAdmin => problem(StatusCode::FORBIDDEN, "not-an-admin", self)
-                .detail("Management needs a token made with `relay token create --admin`."),
-            Self::LocalOnly => problem(StatusCode::FORBIDDEN, "local-only", self)
-                .detail("Use the relay's command on its own machine."),
-            Self::Change(error) => change(error),
+            Self::BadToken => told(
+                StatusCode::UNAUTHORIZED,
+                "bad-token",
+                "not authenticated",
+                "It may have been revoked; `relay token list` shows those that are valid.",
+            ),
+            Self::NotAnAdmin => told(
+                StatusCode::FORBIDDEN,
+                "not-an-admin",
+                "not permitted",
+                "Management needs a token made with `relay token create --admin`.",
+            ),
+            Self::LocalOnly => told(
+                StatusCode::FORBIDDEN,
+                "local-only",
+                "not permitted",
+                "Use the relay's command on its own machine.",
+            ),
+            Self::Change(error) | Self::Redeem(RedeemError::Failed(error)) => change(error),
             Self::Redeem(RedeemError::Refused(reason)) => reason.problem(),
-            Self::Redeem(RedeemError::Failed(error)) => change(error),
-            Self::NotReady(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "not-ready", self),
+            Self::NotReady(_) => told(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not-ready",
+                "not ready",
+                "",
+            ),
         }
     }
 }
@@ -90,33 +124,60 @@ impl IntoResponse for ApiError {
     }
 }
 
-fn problem(status: StatusCode, code: &'static str, error: &ApiError) -> Problem {
-    Problem::new(status, code, error.to_string())
-}
-
 fn change(error: &ChangeError) -> Problem {
-    let told = |status, code| Problem::new(status, code, error.to_string());
+    let told = |status, code, title: &'static str, remedy: &'static str| {
+        Problem::new(status, code, title)
+            .detail(chain(error).to_string())
+            .member("remedy", remedy)
+    };
     match error {
-        ChangeError::UnknownConnection(_) => told(StatusCode::NOT_FOUND, "unknown-connection")
-            .detail("`relay connections` lists those that there are."),
-        ChangeError::UnknownToken(_) => told(StatusCode::NOT_FOUND, "unknown-token")
-            .detail("`relay token list` lists those that there are."),
-        ChangeError::NameTaken(_) => told(StatusCode::CONFLICT, "name-taken")
-            .detail("Choose another with --name, or remove the other connection first."),
-        ChangeError::DefaultName(why) => told(StatusCode::BAD_REQUEST, "bad-name")
-            .detail(format!("{why}. Choose a name with --name.")),
-        ChangeError::AlreadyAccepted { .. } => told(StatusCode::CONFLICT, "already-accepted")
-            .detail(
-                "Its invitation is used up, and no other agent can take its place. To let another \
-                 agent in, remove the connection and initiate it again; to stop it, deactivate it.",
-            ),
-        ChangeError::RemovedByFarSide(_) => told(StatusCode::CONFLICT, "removed-by-far-side")
-            .detail("Remove it here as well, and initiate a new one to connect again."),
+        ChangeError::UnknownConnection(_) => told(
+            StatusCode::NOT_FOUND,
+            "unknown-connection",
+            "unknown connection",
+            "`relay connections` lists those that there are.",
+        ),
+        ChangeError::UnknownToken(_) => told(
+            StatusCode::NOT_FOUND,
+            "unknown-token",
+            "unknown token",
+            "`relay token list` lists those that there are.",
+        ),
+        ChangeError::NameTaken(_) => told(
+            StatusCode::CONFLICT,
+            "name-taken",
+            "the name is taken",
+            "Choose another name with --name, or remove that connection first.",
+        ),
+        ChangeError::DefaultName(_) => told(
+            StatusCode::BAD_REQUEST,
+            "bad-name",
+            "the name cannot be used",
+            "Choose a name with --name.",
+        ),
+        ChangeError::AlreadyAccepted { .. } => told(
+            StatusCode::CONFLICT,
+            "already-accepted",
+            "already accepted",
+            "Its code is used up, and no other agent can take its place. To let another agent in, \
+             remove the connection and initiate it again; to stop it for a while, deactivate it.",
+        ),
+        ChangeError::RemovedByFarSide(_) => told(
+            StatusCode::CONFLICT,
+            "removed-by-far-side",
+            "removed by the far side",
+            "Remove it here as well, and initiate a new one to connect again.",
+        ),
         ChangeError::Store(_) | ChangeError::Identity(_) => {
             tracing::error!(error = %chain(error), "a change failed");
-            told(StatusCode::SERVICE_UNAVAILABLE, "store-failed")
-                .detail("Nothing was changed. The relay's log says why; try again afterwards.")
-                .retry_after(Duration::from_secs(5))
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "store-failed",
+                "the relay failed",
+            )
+            .detail("the relay could not store the change, and nothing was changed")
+            .member("remedy", "The relay's log says why; try again afterwards.")
+            .retry_after(Duration::from_secs(5))
         }
     }
 }

@@ -2,13 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use http::StatusCode;
 
 use super::Context;
 use super::access::{Admin, LocalAdmin};
 use super::errors::ApiError;
 use super::extract::Body;
-use super::views::{LogLevelRequest, StatusView};
+use super::views::{DoneView, LogLevelRequest, StatusView};
 use crate::logging::LogLevel;
 
 /// The process answers.
@@ -35,9 +34,9 @@ pub(super) async fn set_log_level(
     _: LocalAdmin,
     State(context): State<Context>,
     Body(request): Body<LogLevelRequest>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Json<DoneView>, ApiError> {
     let level = request.level.parse::<LogLevel>();
     let level = level.map_err(|error| ApiError::BadRequest(error.to_string()))?;
     context.shared.log.set_level(level);
-    Ok(StatusCode::NO_CONTENT)
+    Ok(Json(DoneView::new()))
 }

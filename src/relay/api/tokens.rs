@@ -8,7 +8,7 @@ use super::Context;
 use super::access::Admin;
 use super::errors::ApiError;
 use super::extract::Body;
-use super::views::{CreateTokenRequest, CreatedTokenView, TokenView, TokensView};
+use super::views::{CreateTokenRequest, CreatedTokenView, DoneView, TokenView, TokensView};
 use crate::relay::connections::TokenFor;
 
 pub(super) async fn list(_: Admin, State(context): State<Context>) -> Json<TokensView> {
@@ -51,8 +51,8 @@ pub(super) async fn revoke(
     _: Admin,
     State(context): State<Context>,
     Path(id): Path<String>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Json<DoneView>, ApiError> {
     let revoked = context.shared.connections.revoke_token(&id).await;
     revoked.map_err(ApiError::Change)?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(Json(DoneView::new()))
 }

@@ -239,6 +239,19 @@ pub struct LogLevelRequest {
     pub level: String,
 }
 
+/// The answer to a change that leaves nothing to show.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct DoneView {
+    /// [`VERSION`].
+    pub version: u32,
+}
+
+impl DoneView {
+    pub(super) const fn new() -> Self {
+        Self { version: VERSION }
+    }
+}
+
 impl ConnectionsView {
     pub(super) const fn new(connections: Vec<ConnectionView>) -> Self {
         Self {
@@ -375,7 +388,7 @@ impl StatusView {
             software: crate::protocol::SOFTWARE.to_owned(),
             status: status.to_owned(),
             started_at: rfc3339(shared.started_at),
-            listen: shared.config.listen.to_string(),
+            listen: shared.address.to_string(),
             public_url: shared.config.public_url.to_string(),
             identity: shared.identity.public_key().to_string(),
             log_level: shared.log.level().to_string(),

@@ -1,0 +1,56 @@
+//! What a program says about itself: completions for shells, and its manual page.
+
+use clap::Command;
+use clap_complete::Shell;
+
+use super::exit_code::{ExitCode, Failure};
+
+/// The completions of a command for a shell.
+#[must_use]
+pub fn completions(mut command: Command, shell: Shell) -> String {
+    let name = command.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// The manual page of a command, with those of its subcommands after it.
+///
+/// # Errors
+/// None in practice: the page is rendered in memory.
+pub fn manual(mut command: Command) -> Result<String, Failure> {
+    command.build();
+    let mut page = Vec::new();
+    render(&command, &mut page).map_err(|error| {
+        let problem = format!("the manual page could not be rendered: {error}");
+        Failure::new(ExitCode::Internal, problem, "")
+    })?;
+    Ok(String::from_utf8_lossy(&page).into_owned())
+}
+
+fn render(command: &Command, page: &mut Vec<u8>) -> std::io::Result<()> {
+    clap_mangen::Man::new(command.clone()).render(page)?;
+    for child in command.get_subcommands() {
+        if child.get_name() != "help" {
+            render(child, page)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command() -> Command {
+        Command::new("relay").subcommand(Command::new("serve").about("Run the relay"))
+    }
+
+    #[test]
+    fn completions_and_manual_know_the_subcommands() {
+        assert!(completions(command(), Shell::Bash).contains("serve"));
+        let page = manual(command()).unwrap();
+        assert!(page.contains(".TH"));
+        assert!(page.contains("Run the relay"));
+    }
+}

@@ -1,0 +1,230 @@
+//! `relay initiate`, `connections`, `activate`, `deactivate`, `remove`, `status`, `invitation`.
+
+use std::time::{Duration, SystemTime};
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::arguments::Initiate;
+use crate::cli::daemon::{Daemon, url_encode};
+use crate::cli::exit_code::Failure;
+use crate::cli::output::{note, print, print_json, table};
+use crate::relay::api::views::{ConnectionView, ConnectionsView, IssuedView, StatusView};
+
+pub(super) async fn initiate(relay: &Daemon, initiate: Initiate) -> Result<(), Failure> {
+    let Initiate {
+        local,
+        remote,
+        name,
+        description,
+        project,
+    } = initiate;
+    let body = json!({
+        "local": local,
+        "remote": remote,
+        "name": name,
+        "description": description,
+        "project": project,
+    });
+    let issued: IssuedView = relay
+        .ask(Method::POST, "/v1/connections", Some(&body))
+        .await?;
+    show_code(&issued);
+    Ok(())
+}
+
+pub(super) async fn list(relay: &Daemon, as_json: bool) -> Result<(), Failure> {
+    let target = "/v1/connections";
+    if as_json {
+        let value: Value = relay.ask(Method::GET, target, None).await?;
+        return print_json(&value);
+    }
+    let view: ConnectionsView = relay.ask(Method::GET, target, None).await?;
+    if view.connections.is_empty() {
+        note("There is no connection yet; `relay initiate --local A --remote B` creates one.\n");
+        return Ok(());
+    }
+    print(&as_table(&view, SystemTime::now()));
+    Ok(())
+}
+
+pub(super) async fn activate(relay: &Daemon, name: &str) -> Result<(), Failure> {
+    let target = format!("/v1/connections/{}/activate", url_encode(name));
+    let view: ConnectionView = relay.ask(Method::POST, &target, None).await?;
+    note(&state_note(&view));
+    Ok(())
+}
+
+pub(super) async fn deactivate(relay: &Daemon, name: &str) -> Result<(), Failure> {
+    let target = format!("/v1/connections/{}/deactivate", url_encode(name));
+    let view: ConnectionView = relay.ask(Method::POST, &target, None).await?;
+    note(&state_note(&view));
+    Ok(())
+}
+
+pub(super) async fn remove(relay: &Daemon, name: &str) -> Result<(), Failure> {
+    let target = format!("/v1/connections/{}", url_encode(name));
+    let view: ConnectionView = relay.ask(Method::DELETE, &target, None).await?;
+    let told = match (&view.far_side, view.link.status.as_str()) {
+        (None, _) => "Its invitation can no longer be accepted.",
+        (Some(_), "online") => "The far side is being told.",
+        (Some(_), _) => "The far side will be told when its agent connects.",
+    };
+    note(&format!("{name} is removed, with its tokens. {told}\n"));
+    Ok(())
+}
+
+pub(super) async fn reissue(relay: &Daemon, name: &str) -> Result<(), Failure> {
+    let target = format!("/v1/connections/{}/invitation", url_encode(name));
+    let issued: IssuedView = relay.ask(Method::POST, &target, None).await?;
+    note("The former code is revoked.\n");
+    show_code(&issued);
+    Ok(())
+}
+
+pub(super) async fn revoke_invitation(relay: &Daemon, name: &str) -> Result<(), Failure> {
+    let target = format!("/v1/connections/{}/invitation", url_encode(name));
+    let _: Value = relay.ask(Method::DELETE, &target, None).await?;
+    note(&format!(
+        "The code of {name} is revoked. `relay invitation reissue {name}` makes a new one.\n"
+    ));
+    Ok(())
+}
+
+pub(super) async fn status(relay: &Daemon, as_json: bool) -> Result<(), Failure> {
+    if as_json {
+        let value: Value = relay.ask(Method::GET, "/v1/status", None).await?;
+        return print_json(&value);
+    }
+    let view: StatusView = relay.ask(Method::GET, "/v1/status", None).await?;
+    let counts = view.connections;
+    print(&format!(
+        "{} {} on {}, since {}\n\
+         Public URL   {}\n\
+         Identity     {}\n\
+         Connections  {} active, {} pending, {} deactivated, {} removed by the far side\n\
+         Links        {} online\n\
+         Calls        {} under way\n\
+         Log level    {}\n",
+        view.software,
+        view.status,
+        view.listen,
+        view.started_at,
+        view.public_url,
+        view.identity,
+        counts.active,
+        counts.pending,
+        counts.deactivated,
+        counts.removed,
+        view.links_online,
+        view.calls_in_flight,
+        view.log_level,
+    ));
+    Ok(())
+}
+
+/// The code alone on standard output; what to do with it, for people, on standard error.
+fn show_code(issued: &IssuedView) {
+    let connection = &issued.connection;
+    let until = connection
+        .invitation
+        .as_ref()
+        .map_or("it expires", |invitation| &invitation.expires_at);
+    note(&format!(
+        "Connection {} is pending. Give this code to {}'s admin, who runs `agent accept`.\n\
+         It works once, until {until}; whoever has it can accept. It is not shown again.\n",
+        connection.name, connection.remote,
+    ));
+    print(&format!("{}\n", issued.invitation_code));
+}
+
+fn state_note(view: &ConnectionView) -> String {
+    let more = match (view.state.as_str(), view.deactivated.here) {
+        ("pending", true) => "; it will be deactivated when it is accepted",
+        ("deactivated", false) => "; the far side must activate it as well",
+        _ => "",
+    };
+    format!("{} is {}{more}.\n", view.name, view.state_text)
+}
+
+fn as_table(view: &ConnectionsView, now: SystemTime) -> String {
+    let rows: Vec<_> = view
+        .connections
+        .iter()
+        .map(|connection| {
+            [
+                connection.name.to_string(),
+                state_cell(connection),
+                connection.link.status.clone(),
+                connection
+                    .far_side
+                    .as_ref()
+                    .map_or_else(|| "unknown".to_owned(), |far| far.name.to_string()),
+                last_seen(connection, now),
+                connection.description.clone(),
+            ]
+        })
+        .collect();
+    let titles = [
+        "NAME",
+        "STATE",
+        "LINK",
+        "FAR SIDE",
+        "LAST SEEN",
+        "DESCRIPTION",
+    ];
+    table(titles, &rows)
+}
+
+/// A pending connection's state with what became of its code, if that is not simply open.
+fn state_cell(connection: &ConnectionView) -> String {
+    match (&connection.invitation, connection.state.as_str()) {
+        (Some(invitation), "pending") if invitation.state != "open" => {
+            format!("pending, code {}", invitation.state)
+        }
+        _ => connection.state_text.clone(),
+    }
+}
+
+fn last_seen(connection: &ConnectionView, now: SystemTime) -> String {
+    if connection.link.status == "online" {
+        return "now".to_owned();
+    }
+    let Some(at) = &connection.last_seen_at else {
+        return "never".to_owned();
+    };
+    match humantime::parse_rfc3339(at) {
+        Ok(time) => ago(now.duration_since(time).unwrap_or(Duration::ZERO).as_secs()),
+        Err(_) => at.clone(),
+    }
+}
+
+/// How long ago something was, in one or two words.
+fn ago(seconds: u64) -> String {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
+    match seconds {
+        0..MINUTE => "just now".to_owned(),
+        MINUTE..HOUR => format!("{} min ago", seconds / MINUTE),
+        HOUR..DAY => format!("{} h ago", seconds / HOUR),
+        DAY.. => match seconds / DAY {
+            1 => "1 day ago".to_owned(),
+            days => format!("{days} days ago"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_words() {
+        assert_eq!(ago(3), "just now");
+        assert_eq!(ago(61), "1 min ago");
+        assert_eq!(ago(2 * 3600), "2 h ago");
+        assert_eq!(ago(30 * 3600), "1 day ago");
+        assert_eq!(ago(72 * 3600), "3 days ago");
+    }
+}

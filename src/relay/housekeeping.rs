@@ -1,0 +1,53 @@
+//! What the relay does now and then: notes when agents were last seen, keeps systemd's status line true.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use super::clock;
+use super::shared::Shared;
+use crate::error_chain::chain;
+
+/// How often the times of agents that are linked are stored: what a power cut may make them old.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// How long after a link ended its time is stored, so that a thousand that end together are one write.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Runs until it is dropped, which is harmless at any point.
+pub(super) async fn run(shared: Arc<Shared>) {
+    loop {
+        tokio::select! {
+            // Both are cancel-safe: a wake-up that is lost here is made good by the next interval.
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = shared.registry.link_ended() => tokio::time::sleep(SETTLE).await,
+        }
+        note_last_seen(&shared).await;
+        tell_status(&shared);
+    }
+}
+
+/// Stores when agents were last seen, where that has changed.
+pub(super) async fn note_last_seen(shared: &Shared) {
+    let now = clock::now();
+    let connections = shared.registry.list();
+    let seen: Vec<_> = connections
+        .iter()
+        .filter_map(|connection| connection.take_last_seen(now))
+        .collect();
+    if seen.is_empty() {
+        return;
+    }
+    if let Err(error) = shared.store.set_last_seen(seen).await {
+        tracing::warn!(error = %chain(&error), "could not note when agents were last seen");
+    }
+}
+
+fn tell_status(shared: &Shared) {
+    let all = shared.registry.list();
+    let online = all.iter().filter(|one| one.live().is_some()).count();
+    let line = format!("{online} of {} connections linked", all.len());
+    if let Err(error) = sd_notify::notify(&[NotifyState::Status(&line)]) {
+        tracing::debug!(%error, "systemd could not be told");
+    }
+}
