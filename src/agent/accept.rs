@@ -182,3 +182,6 @@ fn merge(earlier: ConnectionRecord, fresh: ConnectionRecord) -> (ConnectionRecor
     };
     (record, again)
 }
+
+#[cfg(test)]
+mod tests;
