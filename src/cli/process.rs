@@ -10,6 +10,9 @@ use nix::sys::resource::{Resource, setrlimit};
 use super::exit_code::{ExitCode, Failure};
 use super::output::{note, printable};
 
+/// Threads for name look-ups and the disk: enough to do some side by side, and within `TasksMax` of the units.
+const MAX_BLOCKING_THREADS: usize = 32;
+
 /// Runs a program from its arguments to its exit code.
 ///
 /// A failure is printed once, as one paragraph after the program's name.
@@ -51,6 +54,7 @@ fn disable_core_dumps() {
 fn in_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
         .build()
         .map_err(|error| {
             Failure::new(
