@@ -7,8 +7,10 @@ pub mod api;
 pub mod clock;
 pub mod config;
 pub mod connections;
+pub mod forward;
 mod housekeeping;
 pub mod link_endpoint;
+pub mod listener;
 pub mod record;
 pub mod registry;
 pub mod shared;
@@ -19,31 +21,35 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::Request;
-use hyper::body::Incoming;
-use sd_notify::NotifyState;
-use tokio::net::TcpListener;
-
 use self::api::{Api, Origin};
-use self::config::RelayConfig;
+use self::config::{RelayConfig, TlsMode};
 use self::connections::{Connections, PublicFace};
+use self::forward::Forward;
+use self::link_endpoint::LinkEndpoint;
+use self::listener::{Listener, ListenerLimits, Routes, Security};
 use self::registry::{Limits, Registry};
 use self::shared::Shared;
 use self::store::{Store, StoreError};
 use self::tokens::Tokens;
 use crate::admin_socket::{AdminSocket, BindError, Peer};
 use crate::atomic_file::{self, DirectoryError};
+use crate::identity::IdentityError;
 use crate::identity::key_file::{self, KeyFileError};
+use crate::invitation::TlsPin;
+use crate::link::tls::TlsError;
+use crate::link::tls::server::ServerTls;
 use crate::logging::LogHandle;
 use crate::shutdown::{Ended, Shutdown};
+use http::Request;
+use hyper::body::Incoming;
+use sd_notify::NotifyState;
 
 /// A relay that is ready to serve.
-#[derive(Debug)]
 pub struct Relay {
     shared: Arc<Shared>,
     admin: AdminSocket,
-    listener: TcpListener,
-    plain: Option<TcpListener>,
+    forward: Forward,
+    listeners: Vec<Listener>,
 }
 
 /// Why a relay cannot start.
@@ -55,6 +61,12 @@ pub enum BuildError {
     /// The identity key could neither be read nor made.
     #[error("the relay's identity key cannot be used")]
     Identity(#[source] KeyFileError),
+    /// The machine gives no random bytes.
+    #[error("the relay cannot number its calls")]
+    Random(#[source] IdentityError),
+    /// Certificate or key cannot be used.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] TlsError),
     /// The database could not be opened or read.
     #[error("the relay's database cannot be used")]
     Store(#[source] StoreError),
@@ -94,9 +106,10 @@ impl Relay {
         let registry = Arc::new(Registry::new(records, limits));
         let records = store.tokens().await.map_err(BuildError::Store)?;
         let tokens = Arc::new(Tokens::new(records));
+        let (security, tls_pin) = security(&config).map_err(BuildError::Tls)?;
         let face = PublicFace {
             url: config.public_url.clone(),
-            tls_pin: None,
+            tls_pin,
         };
         let connections = Connections::new(
             store.clone(),
@@ -106,11 +119,19 @@ impl Relay {
             face,
             config.invitation_life,
         );
-        let (listener, address) = listen(config.listen).await?;
-        let plain = match config.plain_listen {
-            Some(address) => Some(listen(address).await?),
-            None => None,
+        let limits = ListenerLimits {
+            sockets: config.limits.sockets,
+            head_timeout: config.limits.head_timeout,
+            idle_timeout: config.limits.idle_timeout,
         };
+        let (listener, address) = listen(config.listen, security, limits).await?;
+        let mut listeners = vec![listener];
+        let mut plain_address = None;
+        if let Some(address) = config.plain_listen {
+            let (listener, bound) = listen(address, Security::Plain, limits).await?;
+            listeners.push(listener);
+            plain_address = Some(bound);
+        }
         let admin = AdminSocket::bind(&config.admin.socket, config.admin.group.as_deref())
             .map_err(BuildError::AdminSocket)?;
         let shared = Arc::new(Shared {
@@ -123,14 +144,14 @@ impl Relay {
             shutdown,
             started_at: clock::now(),
             address,
-            plain_address: plain.as_ref().map(|(_, address)| *address),
+            plain_address,
             config,
         });
         Ok(Self {
+            forward: Forward::new(Arc::clone(&shared)).map_err(BuildError::Random)?,
             shared,
             admin,
-            listener,
-            plain: plain.map(|(listener, _)| listener),
+            listeners,
         })
     }
 
@@ -145,15 +166,23 @@ impl Relay {
         let Self {
             shared,
             admin,
-            listener,
-            plain,
+            forward,
+            listeners,
         } = self;
         let shutdown = shared.shutdown.clone();
         let api = Api::new(Arc::clone(&shared));
         // Not through the shutdown: these end with it and are not waited for.
         let admin = tokio::spawn(serve_admin(admin, api.clone(), shutdown.clone()));
         let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(&shared)));
-        let _ = (listener, plain);
+        let routes = Arc::new(Routes {
+            forward,
+            link: LinkEndpoint::new(Arc::clone(&shared)),
+            api,
+        });
+        for listener in listeners {
+            let (routes, shutdown) = (Arc::clone(&routes), shutdown.clone());
+            tokio::spawn(async move { listener.run(routes, &shutdown).await });
+        }
         tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
         log_start(&shared);
         shutdown.draining().await;
@@ -173,10 +202,27 @@ impl Relay {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BuildError> {
+/// Who ends TLS in front of the public listener, and the pin that invitations carry for it.
+fn security(config: &RelayConfig) -> Result<(Security, Option<TlsPin>), TlsError> {
+    let tls = match &config.tls {
+        TlsMode::Files { certificate, key } => ServerTls::from_files(certificate, key)?,
+        TlsMode::SelfSigned => ServerTls::self_signed(&config.state_dir, config.public_url.host())?,
+        TlsMode::Off if config.public_url.is_tls() => return Ok((Security::Balancer, None)),
+        TlsMode::Off => return Ok((Security::Plain, None)),
+    };
+    let pin = tls.pin();
+    Ok((Security::Tls(Arc::new(tls)), pin))
+}
+
+async fn listen(
+    address: SocketAddr,
+    security: Security,
+    limits: ListenerLimits,
+) -> Result<(Listener, SocketAddr), BuildError> {
     let failed = |source| BuildError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
+    let listener = Listener::bind(address, security, limits).await;
+    let listener = listener.map_err(failed)?;
+    let bound = listener.local_address().map_err(failed)?;
     Ok((listener, bound))
 }
 
@@ -202,6 +248,12 @@ fn log_start(shared: &Shared) {
         connections = shared.registry.list().len(),
         "the relay is serving"
     );
+    if config.tls == TlsMode::SelfSigned {
+        tracing::warn!(
+            "the certificate is self-signed, for a trial only: agents pin its key, but callers cannot \
+             verify it; set [tls] mode = \"files\" with a certificate of an authority before production"
+        );
+    }
 }
 
 /// Outside of systemd this does nothing.

@@ -28,10 +28,9 @@ use super::upstream::Websocket;
 use crate::body::{self, Body};
 use crate::error_chain::chain;
 use crate::forwarding::{self, RELAY_REQUEST_ID, Via};
+use crate::protocol::control::CONTROL_AUTHORITY;
 use crate::tunnel;
 
-/// The authority of requests that are not calls but talk between relay and agent.
-pub const CONTROL_AUTHORITY: &str = "~control";
 /// A WebSocket in which nothing moves for so long is taken for forgotten: programs that mean to keep
 /// one send pings every minute or so.
 const WEBSOCKET_IDLE: Duration = Duration::from_secs(3600);

@@ -51,6 +51,12 @@ fn not_built(error: &BuildError) -> Failure {
             ExitCode::TryAgain,
             format!("Find out with `ss -ltnp` who listens on {address}, or choose another port."),
         ),
+        BuildError::Random(_) => (ExitCode::Internal, String::new()),
+        BuildError::Tls(_) => (
+            ExitCode::Configuration,
+            "See certificate and key under [tls]; both are PEM files that the relay's user can read."
+                .to_owned(),
+        ),
         BuildError::AdminSocket(error) => (ExitCode::CannotWrite, sentence(&error.remedy())),
     };
     let problem = format!("could not start: {}", chain(error));

@@ -1,0 +1,238 @@
+//! `/c/{connection}/{upstream}/{path…}`: one caller's request, relayed live to the agent of that connection.
+//!
+//! Order: who calls, which connection, may it, is it there; only then is anything sent. Path and
+//! query pass byte for byte, bodies stream, and dropping the answer cancels the call at the far end.
+//! Never gathers a body, never repeats a call.
+
+mod hold;
+mod refusal;
+mod target;
+mod websocket;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, EXPECT, HOST};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
+use hyper::body::Incoming;
+
+use self::hold::{Gate, held};
+use self::refusal::Refusal;
+use self::target::Target;
+use super::record::{Scope, State};
+use super::registry::{CallPermit, Connection, LinkStatus, Live};
+use super::shared::Shared;
+use super::tokens::{self, Caller};
+use crate::body::progress::{NoAnswer, answer_within, watched};
+use crate::body::{self, Body};
+use crate::forwarding::{
+    self, RELAY_AUTHORIZATION, RELAY_CALLER, RELAY_ERROR, RELAY_REQUEST_ID, Via,
+};
+use crate::identity::{self, IdentityError};
+
+/// What the path of a call begins with.
+pub const PREFIX: &str = "/c/";
+/// The outermost wait for an answer, from the last byte that the caller sent. The agent's own
+/// `response_timeout` of each upstream is shorter and says more; this one covers an agent that hangs.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+const BEARER: &str = "Bearer ";
+
+/// Relays calls. One for the whole relay.
+pub struct Forward {
+    shared: Arc<Shared>,
+    via: Via,
+    /// The number of the next call. Begins at random, so that numbers of two runs do not meet in a log.
+    next_call: AtomicU64,
+}
+
+/// What a call needs to know of the socket that it came on.
+#[derive(Debug, Clone)]
+pub struct CallerSocket {
+    /// What upstreams are told in `Forwarded`.
+    pub forwarded: HeaderValue,
+}
+
+impl Forward {
+    /// A forwarder of this relay.
+    ///
+    /// # Errors
+    /// When the machine gives no random bytes.
+    pub fn new(shared: Arc<Shared>) -> Result<Self, IdentityError> {
+        let fingerprint = shared.identity.public_key().fingerprint();
+        Ok(Self {
+            via: Via::new(&format!("relay-{fingerprint}")),
+            next_call: AtomicU64::new(
+                u64::from(u32::from_be_bytes(identity::random_bytes()?)) << 24,
+            ),
+            shared,
+        })
+    }
+
+    /// Answers a request whose path begins with [`PREFIX`].
+    pub async fn answer(
+        &self,
+        request: Request<Incoming>,
+        socket: &CallerSocket,
+    ) -> Response<Body> {
+        match self.call(request, socket).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.into_response(),
+        }
+    }
+
+    async fn call(
+        &self,
+        mut request: Request<Incoming>,
+        socket: &CallerSocket,
+    ) -> Result<Response<Body>, Refusal> {
+        let caller = self.authenticate(request.headers_mut())?;
+        let target = Target::of(request.uri()).ok_or(Refusal::NoTarget)?;
+        let connection = self.connection(&caller, target.connection)?;
+        let live = reachable(&connection, self.shared.shutdown.is_draining())?;
+        if self.via.is_loop(request.headers()) {
+            return Err(Refusal::Loop);
+        }
+        let permit = connection.begin_call().ok_or(Refusal::TooManyCalls)?;
+        let uri = target.lane_uri().ok_or(Refusal::UnknownUpstream)?;
+        let asks_for_websocket = websocket::is_asked_for(&request)?;
+        let caller_upgrade = asks_for_websocket.then(|| hyper::upgrade::on(&mut request));
+
+        let (mut parts, body) = request.into_parts();
+        parts.uri = uri;
+        let call = self.prepare(&mut parts, &caller, socket);
+        match caller_upgrade {
+            Some(upgrade) => websocket::open(self, &live, parts, upgrade, permit).await,
+            None => self.send(&live, parts, body, call, permit).await,
+        }
+    }
+
+    /// Who calls, by the token, which is taken out of the headers.
+    fn authenticate(&self, headers: &mut HeaderMap) -> Result<Arc<Caller>, Refusal> {
+        let token = match headers.remove(RELAY_AUTHORIZATION) {
+            Some(value) => {
+                if is_token(headers.get(AUTHORIZATION)) {
+                    headers.remove(AUTHORIZATION);
+                }
+                value
+            }
+            None if is_token(headers.get(AUTHORIZATION)) => {
+                headers.remove(AUTHORIZATION).ok_or(Refusal::NoToken)?
+            }
+            None => return Err(Refusal::NoToken),
+        };
+        let token = bearer(&token).ok_or(Refusal::NoToken)?;
+        self.shared
+            .tokens
+            .authenticate(token)
+            .ok_or(Refusal::UnknownToken)
+    }
+
+    /// The connection that is called, if the caller may know of it.
+    fn connection(&self, caller: &Caller, name: &str) -> Result<Arc<Connection>, Refusal> {
+        match (self.shared.registry.find(name), caller.scope) {
+            (Some(connection), scope) if scope.opens(connection.id()) => Ok(connection),
+            // Whether another connection exists is none of the business of one connection's token.
+            (_, Scope::Connection(_)) => Err(Refusal::OtherConnection),
+            (_, Scope::AllConnections | Scope::Admin) => Err(Refusal::UnknownConnection),
+        }
+    }
+
+    /// Turns the caller's headers into those of the lane; returns the number of the call.
+    fn prepare(&self, parts: &mut Parts, caller: &Caller, socket: &CallerSocket) -> HeaderValue {
+        let headers = &mut parts.headers;
+        forwarding::strip_hop_by_hop(headers);
+        forwarding::strip_reserved(headers);
+        headers.remove(HOST);
+        forwarding::set_forwarded(headers, &socket.forwarded);
+        self.via.append(headers, parts.version);
+        let call = HeaderValue::from(self.next_call.fetch_add(1, Ordering::Relaxed));
+        headers.insert(RELAY_REQUEST_ID, call.clone());
+        if let Ok(label) = HeaderValue::from_str(caller.label.as_str()) {
+            headers.insert(RELAY_CALLER, label);
+        }
+        call
+    }
+
+    async fn send(
+        &self,
+        live: &Live,
+        mut parts: Parts,
+        body: Incoming,
+        call: HeaderValue,
+        permit: CallPermit,
+    ) -> Result<Response<Body>, Refusal> {
+        let gate = Gate::of(&mut parts, live, &call);
+        parts.version = Version::HTTP_2;
+        parts.extensions = http::Extensions::new();
+        let (body, progress, opener) = match gate {
+            None => {
+                let (body, progress) = watched(body);
+                (body, progress, None)
+            }
+            Some((gate, opener)) => {
+                let (body, progress) = watched(gate.before(body));
+                (body, progress, Some(opener))
+            }
+        };
+        let answer = live.client.send(Request::from_parts(parts, body));
+        let answer = answer_within(ANSWER_TIMEOUT, progress.as_deref(), answer).await;
+        let answer = answer
+            .map_err(|NoAnswer| Refusal::AnswerTimeout(ANSWER_TIMEOUT))?
+            .map_err(Refusal::Lane)?;
+        if let Some(opener) = opener {
+            opener.answered(answer.status());
+        }
+        Ok(self.pass_back(answer).map(|body| held(body, permit)))
+    }
+
+    /// An answer from the lane as the caller gets it.
+    fn pass_back<B>(&self, mut answer: Response<B>) -> Response<B> {
+        let version = answer.version();
+        let headers = answer.headers_mut();
+        let is_of_agent = headers.remove(RELAY_ERROR).is_some();
+        forwarding::strip_hop_by_hop(headers);
+        forwarding::strip_reserved(headers);
+        if !is_of_agent {
+            self.via.append(headers, version);
+        }
+        answer.extensions_mut().clear();
+        answer
+    }
+}
+
+/// The connection's live link, if calls may go down it now.
+fn reachable(connection: &Connection, is_draining: bool) -> Result<Arc<Live>, Refusal> {
+    if is_draining {
+        return Err(Refusal::Draining);
+    }
+    match connection.state() {
+        State::Active => {}
+        state @ (State::Pending | State::Deactivated(_) | State::Removed) => {
+            return Err(Refusal::NotActive(state));
+        }
+    }
+    // The next issue waits here for a link that is being redialled, instead of refusing.
+    match connection.link_status() {
+        LinkStatus::Online(live) => Ok(live),
+        LinkStatus::Reconnecting => Err(Refusal::Reconnecting),
+        LinkStatus::Offline => Err(Refusal::Offline),
+    }
+}
+
+/// Whether a header shows a token of this relay rather than something for the upstream.
+fn is_token(value: Option<&HeaderValue>) -> bool {
+    value
+        .and_then(bearer)
+        .is_some_and(|token| token.starts_with(tokens::PREFIX))
+}
+
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let text = value.to_str().ok()?;
+    let (scheme, token) = text.split_at_checked(BEARER.len())?;
+    scheme.eq_ignore_ascii_case(BEARER).then(|| token.trim())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! The relay's public socket: accept, TLS, HTTP/1.1 and HTTP/2, and which part answers a path.
+//!
+//! Bound first, then run until the drain: no new sockets then, and those that are open end when
+//! their calls have. Every wait for a stranger has a deadline, and sockets are bounded.
+
+mod connection;
+mod socket;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tracing::{debug, error, info, warn};
+
+use self::socket::Socket;
+use super::api::Api;
+use super::forward::Forward;
+use super::link_endpoint::LinkEndpoint;
+use crate::error_chain::chain;
+use crate::link::tls::server::ServerTls;
+use crate::shutdown::Shutdown;
+
+/// How often certificate files are looked at: renewals come days before the end.
+const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(5);
+/// The pause after a failed accept: nearly always a lack of file descriptors, which takes a moment to mend.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// What bounds the sockets of strangers.
+#[derive(Debug, Clone, Copy)]
+pub struct ListenerLimits {
+    /// Sockets open at once; more wait in the kernel's queue.
+    pub sockets: usize,
+    /// How long TLS may take, and then the head of the first request.
+    pub head_timeout: Duration,
+    /// How long a socket may stay open without a new request.
+    pub idle_timeout: Duration,
+}
+
+/// The parts that answer, by path.
+pub struct Routes {
+    /// `/c/…`.
+    pub forward: Forward,
+    /// `/v1/link`.
+    pub link: LinkEndpoint,
+    /// Everything else.
+    pub api: Api,
+}
+
+/// A bound socket that does not answer yet.
+pub struct Listener {
+    tcp: TcpListener,
+    security: Security,
+    limits: ListenerLimits,
+}
+
+/// Who ends TLS in front of a listener.
+#[derive(Clone)]
+pub enum Security {
+    /// The relay itself.
+    Tls(Arc<ServerTls>),
+    /// A load balancer, which callers reach over https.
+    Balancer,
+    /// Nobody: callers on this machine.
+    Plain,
+}
+
+impl Listener {
+    /// Binds the address. Port 0 takes a free one.
+    ///
+    /// # Errors
+    /// What the system says: the address is in use, or not ours.
+    pub async fn bind(
+        address: SocketAddr,
+        security: Security,
+        limits: ListenerLimits,
+    ) -> io::Result<Self> {
+        let tcp = TcpListener::bind(address).await?;
+        Ok(Self {
+            tcp,
+            security,
+            limits,
+        })
+    }
+
+    /// Where the listener is bound.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// Answers until the drain begins; sockets that are open then go on in tasks of their own, which
+    /// `shutdown` waits for.
+    pub async fn run(self, routes: Arc<Routes>, shutdown: &Shutdown) {
+        if let Security::Tls(tls) = &self.security {
+            shutdown.spawn(renew_certificates(Arc::clone(tls), shutdown.clone()));
+        }
+        let places = Arc::new(Semaphore::new(self.limits.sockets));
+        let mut draining = std::pin::pin!(shutdown.draining());
+        loop {
+            let next = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, self.tcp.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                // A socket that was accepted is never lost: accepting is the last step.
+                next = next => next,
+                () = &mut draining => return,
+            };
+            match accepted {
+                Ok((tcp, peer)) => {
+                    let socket = Socket {
+                        tcp,
+                        peer,
+                        security: self.security.clone(),
+                        limits: self.limits,
+                        routes: Arc::clone(&routes),
+                        shutdown: shutdown.clone(),
+                    };
+                    shutdown.spawn(async move {
+                        if let Err(error) = socket.serve().await {
+                            debug!(%peer, error = %chain(&error), "a socket ended early");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "no socket could be accepted");
+                    tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+                }
+            }
+        }
+    }
+}
+
+async fn renew_certificates(tls: Arc<ServerTls>, shutdown: Shutdown) {
+    let mut draining = std::pin::pin!(shutdown.draining());
+    loop {
+        tokio::select! {
+            // Both only wait.
+            () = tokio::time::sleep(LOOK_AT_CERTIFICATES) => {}
+            () = &mut draining => return,
+        }
+        match tls.reload_if_changed() {
+            Ok(true) => info!("the new certificate is in use"),
+            Ok(false) => {}
+            Err(error) => {
+                error!(error = %chain(&error), "the new certificate cannot be used; the former stays in use");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
