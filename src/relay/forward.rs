@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, EXPECT, HOST};
+use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 
 use self::hold::{Gate, held};
@@ -25,8 +25,8 @@ use super::record::{Scope, State};
 use super::registry::{CallPermit, Connection, LinkStatus, Live};
 use super::shared::Shared;
 use super::tokens::{self, Caller};
+use crate::body::Body;
 use crate::body::progress::{NoAnswer, answer_within, watched};
-use crate::body::{self, Body};
 use crate::forwarding::{
     self, RELAY_AUTHORIZATION, RELAY_CALLER, RELAY_ERROR, RELAY_REQUEST_ID, Via,
 };
@@ -233,6 +233,3 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
     let (scheme, token) = text.split_at_checked(BEARER.len())?;
     scheme.eq_ignore_ascii_case(BEARER).then(|| token.trim())
 }
-
-#[cfg(test)]
-mod tests;

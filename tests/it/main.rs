@@ -3,6 +3,7 @@
 //! `sources`, `layers` and `tidy` hold the repository's own rules, `vectors` the formats; the others start the programs' parts.
 #![cfg(test)]
 
+mod calls;
 mod layers;
 mod sources;
 mod tidy;

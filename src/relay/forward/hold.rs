@@ -51,7 +51,7 @@ impl Gate {
                 () = tokio::time::sleep(PATIENCE) => {}
                 wants_body = answered => if wants_body == Ok(false) {
                     // The body is dropped with the call.
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 },
             }
         });

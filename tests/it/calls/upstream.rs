@@ -1,0 +1,109 @@
+//! A private service that does what the path says.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use relay_agent::body::{self, Body};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+/// The size of each piece of `/open/endless`.
+const PIECE: usize = 64 * 1024;
+
+/// A running service.
+pub(crate) struct Upstream {
+    /// Its address.
+    pub(crate) url: String,
+    /// Sends the events of `/open/events`; closed when their reader has gone.
+    pub(crate) events: mpsc::UnboundedSender<&'static str>,
+    /// The headers of each request, in order.
+    pub(crate) seen: Arc<Mutex<Vec<HeaderMap>>>,
+}
+
+impl Upstream {
+    /// Starts the service on a free port.
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (events, body) = channel();
+        let body = Arc::new(Mutex::new(Some(body)));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (body, log) = (Arc::clone(&body), Arc::clone(&log));
+                let service = service_fn(move |request: Request<Incoming>| {
+                    log.lock().unwrap().push(request.headers().clone());
+                    let body = Arc::clone(&body);
+                    async move { Ok::<_, Infallible>(answer(request, &body).await) }
+                });
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(connection);
+            }
+        });
+        Self { url, events, seen }
+    }
+
+    /// The headers of the last request.
+    pub(crate) fn last_seen(&self) -> HeaderMap {
+        self.seen.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+async fn answer(request: Request<Incoming>, events: &Mutex<Option<Body>>) -> Response<Body> {
+    match request.uri().path() {
+        "/open/echo" => Response::builder()
+            .header("trailer", "x-sum")
+            .body(body::streaming(request.into_body()))
+            .unwrap(),
+        "/open/length" => {
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            Response::new(body::full(body.len().to_string()))
+        }
+        "/open/events" => {
+            let body = events.lock().unwrap().take().unwrap();
+            let response = Response::builder().header("content-type", "text/event-stream");
+            response.body(body).unwrap()
+        }
+        "/open/endless" => {
+            let piece =
+                || async { Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b'x'; PIECE]))) };
+            let pieces = stream::unfold((), move |()| async move { Some((piece().await, ())) });
+            Response::new(body::streaming(StreamBody::new(Box::pin(pieces))))
+        }
+        "/open/head" => Response::builder()
+            .header("content-length", "1234")
+            .body(body::empty())
+            .unwrap(),
+        "/open/204" => Response::builder().status(204).body(body::empty()).unwrap(),
+        "/open/304" => Response::builder()
+            .status(304)
+            .header("etag", "\"1\"")
+            .body(body::empty())
+            .unwrap(),
+        _ => Response::new(body::full(request.uri().to_string())),
+    }
+}
+
+/// A body made of what is sent into the channel.
+fn channel() -> (mpsc::UnboundedSender<&'static str>, Body) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let frames = stream::unfold(receiver, |mut receiver| async move {
+        let text: &'static str = receiver.recv().await?;
+        Some((
+            Ok::<_, Infallible>(Frame::data(Bytes::from(text))),
+            receiver,
+        ))
+    });
+    (sender, body::streaming(StreamBody::new(Box::pin(frames))))
+}
