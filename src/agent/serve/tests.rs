@@ -1,3 +1,5 @@
+//! A lane on one side, a private service on the other, the agent between them.
+
 use std::convert::Infallible;
 use std::sync::Mutex;
 

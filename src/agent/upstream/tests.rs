@@ -1,3 +1,5 @@
+//! Calls to services on loopback: reuse, limits, time-outs, and who is told what went wrong.
+
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,3 +1,5 @@
+//! Strangers, idle callers and the drain, on a real socket.
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 
