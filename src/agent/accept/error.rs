@@ -40,8 +40,8 @@ pub enum AcceptError {
         status: StatusCode,
     },
     /// The relay could not be reached, or its answer was lost: accepting again does no harm.
-    #[error("the relay could not be asked")]
-    NotAsked(#[source] RequestError),
+    #[error(transparent)]
+    NotAsked(RequestError),
     /// Another connection has this name here.
     #[error("this agent already has another connection called {0}")]
     NameTaken(Name),
