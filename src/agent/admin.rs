@@ -249,6 +249,7 @@ impl Admin {
             .map_err(|error| problem_of(&error))?;
         let answer = RemoveAnswer {
             public_side_told: removal == Removal::Done,
+            only_here: removal == Removal::OnlyHere,
         };
         Ok(json(StatusCode::OK, &answer))
     }

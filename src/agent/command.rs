@@ -46,6 +46,14 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Removal, CommandError>>,
     },
+    /// Panic in the task of a connection, to see that no other one notices.
+    #[cfg(test)]
+    Fail {
+        /// The connection's name.
+        name: String,
+        /// Dropped by the panic.
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// How a removal went.
@@ -55,6 +63,9 @@ pub enum Removal {
     Done,
     /// No calls pass any more; the relay is told as soon as it can be reached.
     RelayNotToldYet,
+    /// Another agent with the same identity holds the link, so this one is a copy: gone from here, and
+    /// the relay is not told, because the other one's connection lives on.
+    OnlyHere,
 }
 
 /// Why a command was not carried out.

@@ -132,7 +132,7 @@ impl LogConfig {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::agent) mod tests {
     use std::fs;
 
     use http::HeaderName;
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::link::dial::ProxySetting;
 
-    fn read(text: &str) -> Result<AgentConfig, String> {
+    pub(in crate::agent) fn read(text: &str) -> Result<AgentConfig, String> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("agent.toml");
         fs::write(&path, text).unwrap();

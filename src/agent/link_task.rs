@@ -50,6 +50,12 @@ pub enum Order {
         /// What is on disk.
         record: Box<ConnectionRecord>,
     },
+    /// Panic, to see that no other connection notices.
+    #[cfg(test)]
+    Fail {
+        /// Dropped by the panic.
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// How a link task ended.
@@ -117,6 +123,8 @@ pub struct LinkTask {
     changed: Arc<Notify>,
     /// What the relay was told of this side in the handshake under way.
     dialled_deactivated: bool,
+    /// Whether the relay said last that another agent with this identity holds the link.
+    is_copy: bool,
     /// Who waits for the relay to be told of the removal.
     removal: Option<oneshot::Sender<Result<Removal, CommandError>>>,
 }
@@ -164,6 +172,7 @@ impl LinkTask {
             snapshot,
             changed,
             dialled_deactivated: false,
+            is_copy: false,
             removal: None,
         };
         let ends = LinkTaskEnds {
@@ -212,6 +221,11 @@ impl LinkTask {
                 self.adopt(*record);
                 None
             }
+            #[cfg(test)]
+            Event::Order(Order::Fail { reply }) => {
+                drop(reply);
+                panic!("as a test asked for")
+            }
             Event::Dialled(Ok(link)) => {
                 self.go_online(*link);
                 None
@@ -255,6 +269,7 @@ impl LinkTask {
         self.facts.relay_software = Some(link.peer.software.clone());
         self.facts.deactivated_there = link.peer.deactivated;
         self.facts.last_seen = Some(SystemTime::now());
+        self.is_copy = false;
         self.step(Happening::LinkMade);
         tracing::info!(connection = %self.record.name, relay = %self.record.relay_url, "the link is up");
         let online = Online::begin(link, self.dialled_deactivated, &self.live, &self.shutdown);
@@ -263,10 +278,14 @@ impl LinkTask {
     }
 
     async fn dial_failed(&mut self, error: &DialFailure) -> Option<TaskEnd> {
-        let why = chain(error).to_string();
+        self.is_copy = error.is_copy();
         if error.is_final() {
-            return self.refused(why).await;
+            return self.refused(error.why()).await;
         }
+        if self.is_copy && self.record.standing == Standing::RemovedHere {
+            return self.forget(None, Removal::OnlyHere).await;
+        }
+        let why = error.why();
         let retry_in = self.redial.next_delay(error.retry_after());
         tracing::warn!(connection = %self.record.name, %why, retry_in = ?retry_in, "no link");
         self.step(Happening::DialFailed { why, retry_in });
@@ -314,7 +333,7 @@ impl LinkTask {
             ControlMessage::Removed => {
                 self.close_link(CloseCode::Removed, "removed on the private side");
                 let reply = self.removal.take();
-                self.forget(reply).await
+                self.forget(reply, Removal::Done).await
             }
         }
     }

@@ -168,6 +168,12 @@ impl Supervisor {
                     let _ = reply.send(Err(error));
                 }
             },
+            #[cfg(test)]
+            Command::Fail { name, reply } => {
+                if let Ok(connection) = self.find(&name) {
+                    let _ = connection.ends.orders.try_send(Order::Fail { reply });
+                }
+            }
             Command::Remove { name, reply } => match self.find(&name) {
                 Ok(connection) => {
                     let _ = connection.ends.orders.try_send(Order::Remove { reply });
@@ -346,3 +352,7 @@ impl Supervisor {
         });
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "relay")]
+mod tests;

@@ -43,6 +43,8 @@ pub struct ConnectionList {
 pub struct RemoveAnswer {
     /// Whether the public side knows, or has no need to; otherwise it is told as soon as it can be reached.
     pub public_side_told: bool,
+    /// Whether this agent was a copy of another one, whose connection lives on.
+    pub only_here: bool,
 }
 
 /// `PUT /v1/log-level`, and its answer.

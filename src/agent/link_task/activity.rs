@@ -14,8 +14,10 @@ use super::{Event, Online};
 use crate::agent::config::TlsInspection;
 use crate::agent::live::Live;
 use crate::agent::state::{self, ConnectionRecord, StateDirectory, StateError};
+use crate::error_chain::chain;
 use crate::link::Link;
 use crate::link::client::{self, ConnectError, LinkTarget};
+use crate::protocol::handshake::RefusalCode;
 
 /// A dial under way.
 type Dial = Pin<Box<dyn Future<Output = Result<Box<Link>, DialFailure>> + Send>>;
@@ -97,6 +99,25 @@ impl DialFailure {
             Self::State(_) => false,
             Self::Connect(error) => error.is_final().is_some(),
         }
+    }
+
+    /// Whether another agent with the same identity holds the link: then this one is a copy of it.
+    pub(super) fn is_copy(&self) -> bool {
+        match self {
+            Self::State(_) => false,
+            Self::Connect(error) => error
+                .refusal()
+                .is_some_and(|refusal| refusal.code == RefusalCode::AlreadyLinked),
+        }
+    }
+
+    /// Why, for people: in the relay's own words where it refused.
+    pub(super) fn why(&self) -> String {
+        let refusal = match self {
+            Self::State(_) => None,
+            Self::Connect(error) => error.refusal(),
+        };
+        refusal.map_or_else(|| chain(self).to_string(), |refusal| refusal.text.clone())
     }
 
     /// When the relay wants to be asked again.

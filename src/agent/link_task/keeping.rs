@@ -46,7 +46,10 @@ impl LinkTask {
         reply: oneshot::Sender<Result<Removal, CommandError>>,
     ) -> Option<TaskEnd> {
         if matches!(self.record.standing, Standing::Ended { .. }) {
-            return self.forget(Some(reply)).await;
+            return self.forget(Some(reply), Removal::Done).await;
+        }
+        if self.is_copy {
+            return self.forget(Some(reply), Removal::OnlyHere).await;
         }
         let changed = ConnectionRecord {
             standing: Standing::RemovedHere,
@@ -82,7 +85,7 @@ impl LinkTask {
         if self.record.standing == Standing::RemovedHere {
             // Both sides want it gone; nobody is left to be told.
             let reply = self.removal.take();
-            return self.forget(reply).await;
+            return self.forget(reply, Removal::Done).await;
         }
         tracing::error!(connection = %self.record.name, %why, "the connection has ended");
         let now = SystemTime::now();
@@ -106,14 +109,16 @@ impl LinkTask {
     pub(super) async fn forget(
         &mut self,
         reply: Option<oneshot::Sender<Result<Removal, CommandError>>>,
+        removal: Removal,
     ) -> Option<TaskEnd> {
+        tracing::info!(connection = %self.record.name, ?removal, "the connection is forgotten");
         let connection = self.record.connection;
         let (end, answer) = match state::off_thread(&self.state, move |state| {
             state.forget(connection)
         })
         .await
         {
-            Ok(()) => (Some(TaskEnd::Forgotten), Ok(Removal::Done)),
+            Ok(()) => (Some(TaskEnd::Forgotten), Ok(removal)),
             Err(error) => {
                 tracing::error!(connection = %self.record.name, error = %chain(&error), "the connection's files could not be removed");
                 (None, Err(CommandError::State(error)))

@@ -44,6 +44,10 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.living, self.standing_still) {
             (0, 0) => f.write_str("no connections yet: run agent accept"),
+            (0, still) => write!(
+                f,
+                "no link; connections to be looked at: {still}; run agent status"
+            ),
             (living, 0) => write!(f, "{} of {living} links online", self.online),
             (living, still) => write!(
                 f,
@@ -69,6 +73,10 @@ mod tests {
             .to_string()
         };
         assert_eq!(line(0, 0, 0), "no connections yet: run agent accept");
+        assert_eq!(
+            line(0, 0, 1),
+            "no link; connections to be looked at: 1; run agent status"
+        );
         assert_eq!(line(2, 1, 0), "1 of 2 links online");
         assert_eq!(
             line(2, 2, 1),

@@ -85,7 +85,11 @@ impl Remove {
             return print_json(&answer);
         }
         let name = printable(&self.name);
-        print(&if answer.public_side_told {
+        print(&if answer.only_here {
+            format!(
+                "The connection {name} is removed from this machine only: another agent with the same identity holds its link.\n"
+            )
+        } else if answer.public_side_told {
             format!("The connection {name} is removed, and the public side knows.\n")
         } else {
             format!(
