@@ -5,17 +5,17 @@ mod connections;
 mod invitation;
 mod operation;
 mod policy;
-mod reference;
 mod run;
 mod status;
 
 use std::path::PathBuf;
 use std::process;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::daemon::Daemon;
+use super::documentation;
 use super::exit_code::{ExitCode, Failure};
 use super::process::run as run_program;
 use crate::agent::accept::AcceptCode;
@@ -103,8 +103,11 @@ async fn carry_out(Arguments { place, command }: Arguments) -> Result<(), Failur
         Command::LogLevel { level } => operation::set_log_level(&place.daemon(), level).await,
         Command::Reload => operation::reload(&place.daemon()).await,
         Command::Config(config) => config.carry_out(&place),
-        Command::Completions { shell } => reference::completions(shell),
-        Command::Man => reference::manual(),
+        Command::Completions { shell } => {
+            documentation::print_completions(Arguments::command(), shell);
+            Ok(())
+        }
+        Command::Man => documentation::print_manual(Arguments::command()),
     }
 }
 

@@ -1,34 +1,46 @@
 //! What a program says about itself: completions for shells, and its manual page.
 
+use std::io;
+
 use clap::Command;
 use clap_complete::Shell;
 
 use super::exit_code::{ExitCode, Failure};
+use super::output::print;
 
-/// The completions of a command for a shell.
-#[must_use]
-pub fn completions(mut command: Command, shell: Shell) -> String {
+/// Prints the completions of a command for a shell.
+pub fn print_completions(command: Command, shell: Shell) {
+    print(&completions(command, shell));
+}
+
+/// Prints the manual page of a command, with those of its subcommands after it.
+///
+/// # Errors
+/// None in practice: the page is rendered in memory.
+pub fn print_manual(command: Command) -> Result<(), Failure> {
+    let page = manual(command).map_err(|error| {
+        let problem = format!("the manual page could not be rendered: {error}");
+        Failure::new(ExitCode::Internal, problem, "")
+    })?;
+    print(&page);
+    Ok(())
+}
+
+fn completions(mut command: Command, shell: Shell) -> String {
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// The manual page of a command, with those of its subcommands after it.
-///
-/// # Errors
-/// None in practice: the page is rendered in memory.
-pub fn manual(mut command: Command) -> Result<String, Failure> {
+fn manual(mut command: Command) -> io::Result<String> {
     command.build();
     let mut page = Vec::new();
-    render(&command, &mut page).map_err(|error| {
-        let problem = format!("the manual page could not be rendered: {error}");
-        Failure::new(ExitCode::Internal, problem, "")
-    })?;
+    render(&command, &mut page)?;
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
-fn render(command: &Command, page: &mut Vec<u8>) -> std::io::Result<()> {
+fn render(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     clap_mangen::Man::new(command.clone()).render(page)?;
     for child in command.get_subcommands() {
         if child.get_name() != "help" {

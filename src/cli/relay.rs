@@ -20,7 +20,7 @@ use self::arguments::{Command, ConfigCommand, InvitationCommand, TokenCommand};
 use super::daemon::Daemon;
 use super::documentation;
 use super::exit_code::{ExitCode, Failure};
-use super::output::{note, print};
+use super::output::note;
 use crate::relay::config;
 
 /// Runs one command.
@@ -62,13 +62,10 @@ pub async fn execute(arguments: Arguments) -> Result<(), Failure> {
             Ok(())
         }
         Command::Completions { shell } => {
-            print(&documentation::completions(Arguments::command(), shell));
+            documentation::print_completions(Arguments::command(), shell);
             Ok(())
         }
-        Command::Man => {
-            print(&documentation::manual(Arguments::command())?);
-            Ok(())
-        }
+        Command::Man => documentation::print_manual(Arguments::command()),
     }
 }
 

@@ -93,7 +93,7 @@ impl Registry {
     }
 
     /// The connection that an agent may link to, if it proves to have accepted it: its key is in the
-    /// record, and [`Connection::reserve_link`] comes next.
+    /// record, and [`Registry::reserve_link`] comes next.
     ///
     /// # Errors
     /// Why there is none.
