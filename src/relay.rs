@@ -25,6 +25,7 @@ use self::api::{Api, Origin};
 use self::config::{RelayConfig, TlsMode};
 use self::connections::{Connections, PublicFace};
 use self::forward::Forward;
+use self::housekeeping::tell;
 use self::link_endpoint::LinkEndpoint;
 use self::listener::{Listener, ListenerLimits, Routes, Security};
 use self::registry::{Limits, Registry};
@@ -106,7 +107,7 @@ impl Relay {
         let registry = Arc::new(Registry::new(records, limits));
         let records = store.tokens().await.map_err(BuildError::Store)?;
         let tokens = Arc::new(Tokens::new(records));
-        let (security, tls_pin) = security(&config).map_err(BuildError::Tls)?;
+        let (security, tls_pin) = security(&config)?;
         let face = PublicFace {
             url: config.public_url.clone(),
             tls_pin,
@@ -183,8 +184,9 @@ impl Relay {
             let (routes, shutdown) = (Arc::clone(&routes), shutdown.clone());
             tokio::spawn(async move { listener.run(routes, &shutdown).await });
         }
-        tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
+        let watchdog = tokio::spawn(housekeeping::watchdog());
         log_start(&shared);
+        tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
         shutdown.draining().await;
         tell(&[
             NotifyState::Stopping,
@@ -196,6 +198,7 @@ impl Relay {
         shutdown.stop_now();
         // It has been told to stop; what is left to do is to remove its file.
         let _ = admin.await;
+        watchdog.abort();
         shared.store.close().await;
         tracing::info!(?ended, "stopped");
         ended
@@ -203,13 +206,19 @@ impl Relay {
 }
 
 /// Who ends TLS in front of the public listener, and the pin that invitations carry for it.
-fn security(config: &RelayConfig) -> Result<(Security, Option<TlsPin>), TlsError> {
+fn security(config: &RelayConfig) -> Result<(Security, Option<TlsPin>), BuildError> {
     let tls = match &config.tls {
-        TlsMode::Files { certificate, key } => ServerTls::from_files(certificate, key)?,
-        TlsMode::SelfSigned => ServerTls::self_signed(&config.state_dir, config.public_url.host())?,
+        TlsMode::Files { certificate, key } => ServerTls::from_files(certificate, key),
+        TlsMode::SelfSigned => {
+            let directory = config.state_dir.join("tls");
+            atomic_file::create_private_directory(&directory)
+                .map_err(BuildError::StateDirectory)?;
+            ServerTls::self_signed(&directory, config.public_url.host())
+        }
         TlsMode::Off if config.public_url.is_tls() => return Ok((Security::Balancer, None)),
         TlsMode::Off => return Ok((Security::Plain, None)),
     };
+    let tls = tls.map_err(BuildError::Tls)?;
     let pin = tls.pin();
     Ok((Security::Tls(Arc::new(tls)), pin))
 }
@@ -248,17 +257,15 @@ fn log_start(shared: &Shared) {
         connections = shared.registry.list().len(),
         "the relay is serving"
     );
-    if config.tls == TlsMode::SelfSigned {
-        tracing::warn!(
-            "the certificate is self-signed, for a trial only: agents pin its key, but callers cannot \
+    match &config.tls {
+        TlsMode::Files { .. } => {}
+        TlsMode::SelfSigned => tracing::warn!(
+            "FOR A TRIAL ONLY: the certificate is self-signed; agents pin its key, but callers cannot \
              verify it; set [tls] mode = \"files\" with a certificate of an authority before production"
-        );
-    }
-}
-
-/// Outside of systemd this does nothing.
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd could not be told");
+        ),
+        TlsMode::Off if shared.address.ip().is_loopback() => {}
+        TlsMode::Off => tracing::warn!(
+            "TLS is off: tokens and calls cross the network up to this relay in the clear"
+        ),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Every change is on the disk before it is in memory, and in memory before it is answered; a live
 //! link is woken and tells the far side. Changes are rare and are made one at a time, so that memory
-//! never ends up with the older of two. Knows no HTTP.
+//! never ends up with the older of two. A future that is dropped half-way would leave memory behind
+//! the disk: whoever may go away runs it in a task of its own. Knows no HTTP.
 
 mod far_side;
 mod redeem;

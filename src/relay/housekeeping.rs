@@ -1,4 +1,4 @@
-//! What the relay does now and then: notes when agents were last seen, keeps systemd's status line true.
+//! What the relay does now and then: notes when agents were last seen, and tells systemd how it is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,19 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
+/// Keeps systemd's watchdog quiet for as long as tasks still get their turn. Not with the rest: a disk
+/// that stands still for a minute is no reason to cut every link.
+pub(super) async fn watchdog() {
+    // Half of what systemd allows, as sd_watchdog_enabled(3) advises.
+    let Some(pause) = sd_notify::watchdog_enabled().map(|allowed| allowed / 2) else {
+        return;
+    };
+    loop {
+        tell(&[NotifyState::Watchdog]);
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// Stores when agents were last seen, where that has changed.
 pub(super) async fn note_last_seen(shared: &Shared) {
     let now = clock::now();
@@ -47,7 +60,12 @@ fn tell_status(shared: &Shared) {
     let all = shared.registry.list();
     let online = all.iter().filter(|one| one.live().is_some()).count();
     let line = format!("{online} of {} connections linked", all.len());
-    if let Err(error) = sd_notify::notify(&[NotifyState::Status(&line)]) {
+    tell(&[NotifyState::Status(&line)]);
+}
+
+/// Tells systemd; outside of it this does nothing.
+pub(super) fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "systemd could not be told");
     }
 }

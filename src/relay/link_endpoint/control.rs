@@ -131,8 +131,9 @@ impl Service<Request<Incoming>> for Control {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BodyError>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let control = self.clone();
-        Box::pin(async move { Ok(control.answer(request).await) })
+        // In a task of its own: a change that has begun is finished, also when the link ends meanwhile.
+        let answer = tokio::spawn(self.clone().answer(request));
+        Box::pin(async move { Ok(answer.await?) })
     }
 }
 
