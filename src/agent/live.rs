@@ -12,11 +12,13 @@ use crate::agent::config::{AgentConfig, TlsInspection, UpstreamConfig};
 use crate::agent::metrics::Metrics;
 use crate::agent::serve::{Calls, Gateway, GatewayError};
 use crate::config_file::Mistakes;
+use crate::identity;
 use crate::link::dial::Dialer;
 use crate::link::tls::TlsError;
 use crate::link::tls::client::{ClientTls, Purpose};
 
-/// This agent in `Via`. The same for all agents: a name of the private network has no place there.
+/// What begins this agent's name in `Via`; random digits follow, so that two agents in one chain are
+/// not taken for a loop. A name of the private network has no place there.
 const PSEUDONYM: &str = "relay-agent";
 
 /// What is in force, and what is counted over the daemon's life.
@@ -72,7 +74,7 @@ impl Live {
         let (parts, gateway) = prepare(config)?;
         Ok(Self {
             parts: ArcSwap::from_pointee(parts),
-            calls: Calls::new(gateway, PSEUDONYM),
+            calls: Calls::new(gateway, &pseudonym()),
             metrics: Metrics::default(),
         })
     }
@@ -109,6 +111,12 @@ impl Parts {
             .map(|upstream| upstream.name.as_str())
             .find(|configured| *configured == name)
     }
+}
+
+fn pseudonym() -> String {
+    // Without random numbers no link comes up either; the name alone still serves.
+    let number = identity::random_bytes().map_or(0, u32::from_be_bytes);
+    format!("{PSEUDONYM}-{number:08x}")
 }
 
 fn prepare(config: &AgentConfig) -> Result<(Parts, Gateway), LiveError> {

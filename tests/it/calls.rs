@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use upstream::Upstream;
+use upstream::{Upstream, channel};
 use world::{World, within};
 
 #[tokio::test]
@@ -214,6 +214,38 @@ async fn a_caller_that_goes_away_ends_the_upstreams_request() {
     assert_eq!(answer.status(), StatusCode::OK);
     drop(answer);
     within(upstream.events.closed()).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_before_the_answer_ends_the_upstreams_request() {
+    let (upstream, world) = world().await;
+    for is_http2 in [false, true] {
+        let request = world.get("/open/never");
+        let call = if is_http2 {
+            let mut caller = world.http2().await;
+            let request = world.absolute(request);
+            tokio::spawn(async move { caller.send_request(request).await })
+        } else {
+            let mut caller = world.http1().await;
+            tokio::spawn(async move { caller.send_request(request).await })
+        };
+        within(upstream.begun.notified()).await;
+        call.abort();
+        within(upstream.given_up.notified()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_in_the_middle_of_its_body_ends_the_upstreams_request() {
+    let (upstream, world) = world().await;
+    let (pieces, body) = channel();
+    let request = world.request(Method::POST, "/open/never", body);
+    let mut caller = world.http1().await;
+    let call = tokio::spawn(async move { caller.send_request(request).await });
+    pieces.send("the first half").unwrap();
+    within(upstream.begun.notified()).await;
+    call.abort();
+    within(upstream.given_up.notified()).await;
 }
 
 #[tokio::test]

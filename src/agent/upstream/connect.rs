@@ -19,6 +19,10 @@ use crate::body::Body;
 use crate::link::tls::TlsError;
 use crate::link::tls::client::{ClientTls, Purpose};
 
+/// The largest head of an answer: policies and cookies of single sign-on make some large, and the
+/// lane takes twice as much.
+const MAX_ANSWER_HEAD_BYTES: usize = 64 * 1024;
+
 /// Why there is no connection to an upstream. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -158,6 +162,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (sender, connection) = http1::Builder::new()
+        .max_header_size(MAX_ANSWER_HEAD_BYTES)
         .handshake::<_, Body>(TokioIo::new(stream))
         .await
         .map_err(ConnectError::Http)?;

@@ -92,6 +92,24 @@ async fn a_kept_connection_that_the_upstream_closed_is_replaced() {
 }
 
 #[tokio::test]
+async fn provisional_answers_before_the_final_one_do_no_harm() {
+    let answer = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n\
+                  HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let upstreams = upstreams(&say_to_anyone(answer.to_owned()).await);
+    let answer = get(&upstreams, "/", HeaderMap::new()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(text(answer).await, "ok");
+}
+
+#[tokio::test]
+async fn an_answer_whose_head_has_no_end_is_broken_off() {
+    let endless = format!("HTTP/1.1 200 OK\r\ncookie: {}", "x".repeat(1_000_000));
+    let upstreams = upstreams(&say_to_anyone(endless).await);
+    let error = get(&upstreams, "/", HeaderMap::new()).await.unwrap_err();
+    assert!(matches!(error, UpstreamError::Broken(_)), "{error:?}");
+}
+
+#[tokio::test]
 async fn calls_beyond_the_limit_are_refused_and_a_finished_one_makes_room() {
     let (url, _) = serve_http(|_| async { Response::new(body::full("x")) }).await;
     let upstreams = upstreams(&url);
@@ -132,6 +150,20 @@ async fn an_upstream_that_says_200_to_a_websocket_has_not_opened_one() {
     let permitted = permit("GET", "/");
     let opened = upstreams.open_websocket(&permitted, HeaderMap::new()).await;
     assert!(matches!(opened, Err(UpstreamError::NotAWebsocket)));
+}
+
+/// An upstream that says the same whatever it is asked, and then waits.
+async fn say_to_anyone(answer: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 1024]).await.unwrap();
+        // The agent may hang up before all of it is said.
+        let _ = stream.write_all(answer.as_bytes()).await;
+        std::future::pending::<()>().await;
+    });
+    url
 }
 
 async fn serve_http<F, A>(answer: F) -> (String, Arc<AtomicUsize>)

@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use relay_agent::body::{self, Body};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// The size of each piece of `/open/endless`.
 const PIECE: usize = 64 * 1024;
@@ -24,6 +24,10 @@ pub(crate) struct Upstream {
     pub(crate) url: String,
     /// Sends the events of `/open/events`; closed when their reader has gone.
     pub(crate) events: mpsc::UnboundedSender<&'static str>,
+    /// Told when a request to `/open/never`, or one with a body that breaks off, is given up.
+    pub(crate) given_up: Arc<Notify>,
+    /// Told when such a request has begun.
+    pub(crate) begun: Arc<Notify>,
     /// The headers of each request, in order.
     pub(crate) seen: Arc<Mutex<Vec<HeaderMap>>>,
 }
@@ -34,24 +38,35 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (events, body) = channel();
-        let body = Arc::new(Mutex::new(Some(body)));
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&seen);
+        let state = Arc::new(State {
+            events: Mutex::new(Some(body)),
+            given_up: Arc::new(Notify::new()),
+            begun: Arc::new(Notify::new()),
+            seen: Arc::default(),
+        });
+        let (given_up, begun) = (Arc::clone(&state.given_up), Arc::clone(&state.begun));
+        let seen = Arc::clone(&state.seen);
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (body, log) = (Arc::clone(&body), Arc::clone(&log));
+                let state = Arc::clone(&state);
                 let service = service_fn(move |request: Request<Incoming>| {
-                    log.lock().unwrap().push(request.headers().clone());
-                    let body = Arc::clone(&body);
-                    async move { Ok::<_, Infallible>(answer(request, &body).await) }
+                    state.seen.lock().unwrap().push(request.headers().clone());
+                    let state = Arc::clone(&state);
+                    async move { Ok::<_, Infallible>(answer(request, &state).await) }
                 });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service);
                 tokio::spawn(connection);
             }
         });
-        Self { url, events, seen }
+        Self {
+            url,
+            events,
+            given_up,
+            begun,
+            seen,
+        }
     }
 
     /// The headers of the last request.
@@ -60,7 +75,23 @@ impl Upstream {
     }
 }
 
-async fn answer(request: Request<Incoming>, events: &Mutex<Option<Body>>) -> Response<Body> {
+struct State {
+    events: Mutex<Option<Body>>,
+    given_up: Arc<Notify>,
+    begun: Arc<Notify>,
+    seen: Arc<Mutex<Vec<HeaderMap>>>,
+}
+
+/// Tells when it is dropped.
+struct GivenUp(Arc<Notify>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+async fn answer(request: Request<Incoming>, state: &State) -> Response<Body> {
     match request.uri().path() {
         "/open/echo" => Response::builder()
             .header("trailer", "x-sum")
@@ -71,7 +102,7 @@ async fn answer(request: Request<Incoming>, events: &Mutex<Option<Body>>) -> Res
             Response::new(body::full(body.len().to_string()))
         }
         "/open/events" => {
-            let body = events.lock().unwrap().take().unwrap();
+            let body = state.events.lock().unwrap().take().unwrap();
             let response = Response::builder().header("content-type", "text/event-stream");
             response.body(body).unwrap()
         }
@@ -80,6 +111,15 @@ async fn answer(request: Request<Incoming>, events: &Mutex<Option<Body>>) -> Res
                 || async { Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b'x'; PIECE]))) };
             let pieces = stream::unfold((), move |()| async move { Some((piece().await, ())) });
             Response::new(body::streaming(StreamBody::new(Box::pin(pieces))))
+        }
+        "/open/never" => {
+            let _guard = GivenUp(Arc::clone(&state.given_up));
+            state.begun.notify_one();
+            // Reads the body meanwhile, as a service that needs it whole would.
+            if request.into_body().collect().await.is_ok() {
+                std::future::pending::<()>().await;
+            }
+            Response::new(body::empty())
         }
         "/open/head" => Response::builder()
             .header("content-length", "1234")
@@ -96,7 +136,7 @@ async fn answer(request: Request<Incoming>, events: &Mutex<Option<Body>>) -> Res
 }
 
 /// A body made of what is sent into the channel.
-fn channel() -> (mpsc::UnboundedSender<&'static str>, Body) {
+pub(crate) fn channel() -> (mpsc::UnboundedSender<&'static str>, Body) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let frames = stream::unfold(receiver, |mut receiver| async move {
         let text: &'static str = receiver.recv().await?;
