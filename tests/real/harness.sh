@@ -216,7 +216,7 @@ TOML
     start relay "${relay_in[@]}" "$RELAY_BINARY" serve --config "$work/relay.toml"
     relay_pid=$last_pid
     wait_until 20 relay connections || give_up "the relay starts"
-    token=$(relay token create --name "$script") || give_up "the relay makes a token"
+    token=$(relay token create --name "$script" 2>>"$work/commands.log") || give_up "the relay makes a token"
 }
 
 # relay COMMAND...: the relay's command line.
@@ -269,8 +269,8 @@ start_agent() {
 # connect NAME: initiates a connection of this name, accepts it with the agent of this name, and waits for the link.
 connect() {
     local name=$1 code
-    code=$(relay initiate --local public --remote private --name "$name") || give_up "the relay initiates $name"
-    agent "$name" accept --yes - <<<"$code" >>"$work/accept.log" 2>&1 || give_up "the agent accepts $name"
+    code=$(relay initiate --local public --remote private --name "$name" 2>>"$work/commands.log") || give_up "the relay initiates $name"
+    agent "$name" accept --yes - <<<"$code" >>"$work/commands.log" 2>&1 || give_up "the agent accepts $name"
     wait_until 20 linked "$name" || give_up "the link of $name comes up"
 }
 

@@ -10,7 +10,6 @@ need openssl openssl
 need curl curl
 need python3 python3-minimal
 need nginx nginx-light
-need hey hey
 need h2load nghttp2-client
 need wrk wrk
 
@@ -42,13 +41,13 @@ upstream many web "http://127.0.0.1:$web_port"
 start_agent many
 connect many
 
-# hey verifies no certificates.
+# h2load verifies no certificates.
 all_at_once() {
-    hey -n $CALLERS -c $CALLERS -t 60 -H "Relay-Authorization: Bearer $token" "$(url many barrier)/" >"$work/hey.txt"
-    cat "$work/hey.txt"
-    grep -Eq "^ *\[200\][[:space:]]+$CALLERS responses" "$work/hey.txt" &&
-        grep -Eq "Size/request:[[:space:]]+8 bytes" "$work/hey.txt" &&
-        ! grep -q "Error distribution" "$work/hey.txt"
+    h2load -n $CALLERS "$@" -H "relay-authorization: Bearer $token" "$(url many barrier)/" >"$work/h2load.txt"
+    cat "$work/h2load.txt"
+    grep -q "$CALLERS succeeded, 0 failed, 0 errored, 0 timeout" "$work/h2load.txt" &&
+        grep -q "status codes: $CALLERS 2xx" "$work/h2load.txt" &&
+        grep -q "headers .*(8000) data" "$work/h2load.txt"
 }
 
 cat >"$work/check.lua" <<'LUA'
@@ -84,6 +83,7 @@ load_by_http2() {
         grep -q "status codes: 20000 2xx" "$work/h2load.txt"
 }
 
-check "$CALLERS calls under way together" all_at_once
+check "$CALLERS calls under way together, each on a connection of its own" all_at_once --h1 -c $CALLERS
+check "$CALLERS calls under way together, on 10 connections by HTTP/2" all_at_once -c 10 -m $((CALLERS / 10))
 check "$CALLERS callers by HTTP/1.1, every body right" load_by_http1
 check "$CALLERS callers by HTTP/2, every status 200" load_by_http2

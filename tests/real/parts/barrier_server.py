@@ -1,4 +1,4 @@
-"""Answers nobody before a given number of requests are waiting; then all of them.
+"""Answers nobody before a given number of requests are waiting; then all of them, and begins anew.
 
 usage: barrier_server.py PORT COUNT
 """
@@ -12,13 +12,15 @@ everybody = asyncio.Event()
 
 
 async def serve(reader, writer):
-    global waiting
+    global waiting, everybody
     try:
         while await reader.readuntil(b"\r\n\r\n"):
+            together = everybody
             waiting += 1
-            if waiting >= count:
-                everybody.set()
-            await everybody.wait()
+            if waiting == count:
+                together.set()
+                waiting, everybody = 0, asyncio.Event()
+            await together.wait()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nall here")
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
