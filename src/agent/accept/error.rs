@@ -214,6 +214,11 @@ impl AcceptError {
     /// What to do, in whole sentences; empty when the error's text says it already.
     #[must_use]
     pub fn remedy(&self) -> &'static str {
+        if let Self::NotAsked(RequestError::Unreachable { source, .. }) = self
+            && let Some(remedy) = source.remedy()
+        {
+            return remedy;
+        }
         match self.code() {
             AcceptCode::Malformed | AcceptCode::State => "",
             AcceptCode::UnsupportedVersion => {
