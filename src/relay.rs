@@ -269,3 +269,6 @@ fn log_start(shared: &Shared) {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;
