@@ -12,11 +12,13 @@
 
 pub mod accept;
 pub mod admin;
+pub mod advice;
 pub mod arrival;
 pub mod command;
 pub mod config;
 pub mod control;
 pub mod credentials;
+pub mod doctor;
 pub mod lifecycle;
 pub mod link_task;
 pub mod live;

@@ -24,6 +24,7 @@ use crate::admin_socket::{Peer, json, read_json};
 use crate::agent::accept::{AcceptError, Acceptance};
 use crate::agent::command::{Command, CommandError, Commands, Removal};
 use crate::agent::config::AgentConfig;
+use crate::agent::doctor;
 use crate::agent::live::{Live, ReloadError};
 use crate::agent::status::{self, AgentStatus, ConnectionStatus, UpstreamStatus};
 use crate::agent::supervisor::Summary;
@@ -123,6 +124,13 @@ impl Admin {
             Route::Activate(name) => self.set_deactivated(name, false).await,
             Route::Deactivate(name) => self.set_deactivated(name, true).await,
             Route::Remove(name) => self.remove(name).await,
+            Route::Doctor => {
+                let commands = &self.0.commands;
+                let asked = commands.ask(|reply| Command::Destinations { reply });
+                let destinations = asked.await.map_err(|error| problem_of(&error))?;
+                let report = doctor::examine(&self.0.live, destinations).await;
+                Ok(json(ok, &report))
+            }
             Route::Explain => {
                 let query = request.uri().query().unwrap_or_default();
                 let live = &self.0.live;

@@ -6,6 +6,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::accept::{AcceptError, Acceptance};
+use crate::agent::doctor::Destination;
 use crate::agent::state::StateError;
 use crate::agent::status::ConnectionStatus;
 use crate::invitation::Invitation;
@@ -20,6 +21,11 @@ pub enum Command {
     Connections {
         /// Where the answer goes.
         reply: oneshot::Sender<Vec<ConnectionStatus>>,
+    },
+    /// Every connection whose record can be read, with where its relay is.
+    Destinations {
+        /// Where the answer goes.
+        reply: oneshot::Sender<Vec<Destination>>,
     },
     /// Redeem an invitation.
     Accept {

@@ -23,6 +23,7 @@ use crate::agent::state::{ConnectionRecord, Standing, StateDirectory};
 use crate::agent::status::{ConnectionStatus, LinkFacts};
 use crate::backoff::{Redial, STEADY};
 use crate::error_chain::chain;
+use crate::invitation::{RelayUrl, TlsPin};
 use crate::link::{Link, LinkEnd, LinkHandle};
 use crate::protocol::CloseCode;
 use crate::shutdown::Shutdown;
@@ -94,6 +95,10 @@ enum Event {
 pub struct Snapshot {
     /// For people and scripts.
     pub status: ConnectionStatus,
+    /// Where the relay is.
+    pub relay_url: RelayUrl,
+    /// The relay's TLS key, where no authority vouches for it.
+    pub tls_pin: Option<TlsPin>,
     /// The live link, if there is one: it knows when the relay was last heard.
     pub handle: Option<LinkHandle>,
 }
@@ -156,6 +161,8 @@ impl LinkTask {
         };
         let (snapshot, snapshots) = watch::channel(Snapshot {
             status: ConnectionStatus::of(&record, &phase, &facts),
+            relay_url: record.relay_url.clone(),
+            tls_pin: record.tls_pin,
             handle: None,
         });
         let task = Self {
@@ -421,6 +428,8 @@ impl LinkTask {
         };
         self.snapshot.send_replace(Snapshot {
             status: self.status(),
+            relay_url: self.record.relay_url.clone(),
+            tls_pin: self.record.tls_pin,
             handle,
         });
         self.changed.notify_one();

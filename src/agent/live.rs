@@ -36,6 +36,8 @@ pub struct Parts {
     pub dialer: Dialer,
     /// Whether a link may pass a middlebox that opens the TLS.
     pub tls_inspection: TlsInspection,
+    /// Certificates to trust beside the system's.
+    pub network_ca: Option<PathBuf>,
     /// The upstreams as configured.
     pub upstreams: Vec<UpstreamConfig>,
 }
@@ -125,6 +127,7 @@ fn prepare(config: &AgentConfig) -> Result<(Parts, Gateway), LiveError> {
     let parts = Parts {
         dialer: dialer(config)?,
         tls_inspection: config.network.tls_inspection,
+        network_ca: config.network.ca_file.clone(),
         upstreams: config.upstreams.clone(),
     };
     Ok((parts, gateway))

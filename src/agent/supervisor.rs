@@ -16,6 +16,7 @@ pub use summary::Summary;
 
 use crate::agent::accept::{self, AcceptError, Acceptance};
 use crate::agent::command::{Command, CommandError};
+use crate::agent::doctor::Destination;
 use crate::agent::link_task::{LinkTask, LinkTaskEnds, Order, TaskEnd, last_seen};
 use crate::agent::live::Live;
 use crate::agent::state::{self, ConnectionRecord, Damaged, StateDirectory, StateError};
@@ -146,6 +147,9 @@ impl Supervisor {
         match command {
             Command::Connections { reply } => {
                 let _ = reply.send(self.statuses());
+            }
+            Command::Destinations { reply } => {
+                let _ = reply.send(self.destinations());
             }
             Command::Accept {
                 invitation,
@@ -323,6 +327,20 @@ impl Supervisor {
             Ok(None) => {}
             Err(error) => self.damaged.push(Damaged { connection, error }),
         }
+    }
+
+    fn destinations(&self) -> Vec<Destination> {
+        self.connections
+            .values()
+            .map(|connection| {
+                let snapshot = connection.ends.snapshot.borrow();
+                Destination {
+                    status: snapshot.status.clone(),
+                    relay_url: snapshot.relay_url.clone(),
+                    tls_pin: snapshot.tls_pin,
+                }
+            })
+            .collect()
     }
 
     fn statuses(&self) -> Vec<ConnectionStatus> {

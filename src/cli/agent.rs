@@ -2,6 +2,7 @@
 
 mod accept;
 mod connections;
+mod doctor;
 mod invitation;
 mod operation;
 mod policy;
@@ -61,6 +62,8 @@ enum Command {
     Deactivate(connections::Named),
     /// Remove a connection; the public side is told
     Remove(connections::Remove),
+    /// Walk the way to each relay and upstream; say which hop fails and what to do
+    Doctor(doctor::Doctor),
     /// Questions about what callers may reach
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -99,6 +102,7 @@ async fn carry_out(Arguments { place, command }: Arguments) -> Result<(), Failur
         Command::Activate(named) => named.activate(&place.daemon()).await,
         Command::Deactivate(named) => named.deactivate(&place.daemon()).await,
         Command::Remove(remove) => remove.carry_out(&place.daemon()).await,
+        Command::Doctor(doctor) => doctor.carry_out(&place.daemon()).await,
         Command::Policy(policy) => policy.carry_out(&place.daemon()).await,
         Command::LogLevel { level } => operation::set_log_level(&place.daemon(), level).await,
         Command::Reload => operation::reload(&place.daemon()).await,
@@ -184,6 +188,7 @@ mod tests {
             "activate NAME",
             "deactivate NAME",
             "remove NAME --yes",
+            "doctor --json",
             "policy explain GET /x --upstream jira",
             "log-level debug",
             "reload --socket /s",

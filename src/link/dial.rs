@@ -102,18 +102,6 @@ pub enum DialError {
     },
 }
 
-impl DialError {
-    /// What to do, in a whole sentence, where trying again alone does not help.
-    #[must_use]
-    pub fn remedy(&self) -> Option<&'static str> {
-        match self {
-            Self::Resolve { .. } | Self::Connect { .. } | Self::TimedOut { .. } => None,
-            Self::Proxy { source, .. } => source.remedy(),
-            Self::Tls { source, .. } => source.remedy(),
-        }
-    }
-}
-
 impl Dialer {
     /// A dialer with these settings. The environment is read now, not at each dial.
     #[must_use]

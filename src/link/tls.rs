@@ -97,35 +97,6 @@ pub enum TlsError {
     Keep(#[source] crate::atomic_file::AtomicFileError),
 }
 
-impl TlsError {
-    pub(super) fn remedy(&self) -> Option<&'static str> {
-        match self {
-            Self::UnknownIssuer { .. } => Some(
-                "If that authority is your company's or the relay's own, name a file with its certificate in [network] ca_file.",
-            ),
-            Self::NoRoots => Some(
-                "Install ca-certificates, or name a file with certificates in [network] ca_file.",
-            ),
-            Self::WrongTime { .. } => Some(
-                "Check this machine's clock; if it is right, ask the public side to renew the certificate.",
-            ),
-            Self::WrongHost { .. } => Some(
-                "Ask the public side whether the relay's public_url is the name in its certificate.",
-            ),
-            Self::WrongPin { .. } => Some(
-                "Do not go on: something answers in the relay's place, or the relay was set up anew; ask the public side.",
-            ),
-            Self::Read { .. }
-            | Self::Content { .. }
-            | Self::Unusable(_)
-            | Self::HostName(_)
-            | Self::Handshake(_)
-            | Self::SelfSigned(_)
-            | Self::Keep(_) => None,
-        }
-    }
-}
-
 impl Stream {
     /// The TLS exporter that the link's handshake binds to; `None` without TLS.
     ///

@@ -3,8 +3,11 @@
 //! The codes cross the admin socket, so that `agent accept` ends with the same exit code whether the
 //! daemon redeems or it does so alone.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 
+use crate::agent::advice;
 use crate::agent::state::StateError;
 use crate::error_chain;
 use crate::identity::IdentityError;
@@ -213,13 +216,12 @@ impl AcceptError {
 
     /// What to do, in whole sentences; empty when the error's text says it already.
     #[must_use]
-    pub fn remedy(&self) -> &'static str {
-        if let Self::NotAsked(RequestError::Unreachable { source, .. }) = self
-            && let Some(remedy) = source.remedy()
-        {
-            return remedy;
+    pub fn remedy(&self) -> Cow<'static, str> {
+        if let Self::NotAsked(error) = self {
+            let advice = advice::on_request(error);
+            return format!("{advice} Then run the same command again; nothing is lost.").into();
         }
-        match self.code() {
+        let remedy = match self.code() {
             AcceptCode::Malformed | AcceptCode::State => "",
             AcceptCode::UnsupportedVersion => {
                 "Install the newest agent, or ask the public side which version it needs."
@@ -243,9 +245,7 @@ impl AcceptError {
             AcceptCode::NotARelay => {
                 "Check that no proxy or load balancer answers in the relay's place, and that the relay runs."
             }
-            AcceptCode::Unreachable => {
-                "Nothing is lost: once the relay can be reached, run the same command again."
-            }
+            AcceptCode::Unreachable => "Run the same command again; nothing is lost.",
             AcceptCode::NameTaken => {
                 "Remove that connection (agent remove NAME), or ask the public side to initiate one with another --name."
             }
@@ -257,7 +257,8 @@ impl AcceptError {
             AcceptCode::Stopping => {
                 "Run the same command again when the agent is up; the invitation is not used up."
             }
-        }
+        };
+        Cow::Borrowed(remedy)
     }
 
     /// The answer of the admin socket.
@@ -270,7 +271,7 @@ impl AcceptError {
             "the invitation was not accepted",
         )
         .detail(error_chain::chain(self).to_string())
-        .member("remedy", self.remedy())
+        .member("remedy", self.remedy().into_owned())
     }
 }
 

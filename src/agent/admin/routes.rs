@@ -13,6 +13,7 @@ pub(super) enum Route {
     Activate(String),
     Deactivate(String),
     Remove(String),
+    Doctor,
     Explain,
     LogLevel,
     Reload,
@@ -51,6 +52,7 @@ impl Route {
             ["v1", "connections", name, "deactivate"] => {
                 (Method::POST, Self::Deactivate(name.to_owned()))
             }
+            ["v1", "doctor"] => (Method::GET, Self::Doctor),
             ["v1", "policy", "explain"] => (Method::GET, Self::Explain),
             ["v1", "log-level"] => (Method::PUT, Self::LogLevel),
             ["v1", "reload"] => (Method::POST, Self::Reload),
@@ -113,6 +115,7 @@ mod tests {
                 "/v1/connections/acme",
                 Route::Remove(name()),
             ),
+            (Method::GET, "/v1/doctor", Route::Doctor),
             (Method::GET, "/v1/policy/explain", Route::Explain),
             (Method::PUT, "/v1/log-level", Route::LogLevel),
             (Method::POST, "/v1/reload", Route::Reload),

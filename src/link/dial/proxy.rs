@@ -38,23 +38,6 @@ pub enum ProxyError {
     Scheme(String),
 }
 
-impl ProxyError {
-    pub(super) fn remedy(&self) -> Option<&'static str> {
-        match self {
-            Self::Authentication { .. } => Some(
-                "Put the proxy's user and password into [network] proxy, as http://user:password@host:port.",
-            ),
-            Self::Refused(_) => {
-                Some("Ask who runs the proxy to let this machine out to the relay.")
-            }
-            Self::NotAProxy(_) | Self::Socks(_) => {
-                Some("Check the address and the kind of the proxy in [network] proxy.")
-            }
-            Self::Scheme(_) => Some("Name an http:// or socks5:// proxy in [network] proxy."),
-        }
-    }
-}
-
 /// Failed before the proxy, or at it.
 pub(super) enum OpenError {
     Reach(Box<DialError>),

@@ -1,0 +1,132 @@
+//! What to do about a way that does not open: one sentence for each hop that can fail.
+//!
+//! Goes by the types of errors, never by their words.
+
+use crate::link::client::RequestError;
+use crate::link::dial::{DialError, ProxyError};
+use crate::link::tls::TlsError;
+
+/// At whose end of the agent a way leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// A relay, on the public side.
+    Relay,
+    /// An upstream, in the private network.
+    Upstream,
+}
+
+/// What to do when a connection to a relay could not be made.
+#[must_use]
+pub fn on_dial(error: &DialError) -> String {
+    match error {
+        DialError::Resolve { host, .. } => {
+            format!("Check the name, and that this machine's DNS knows it: getent hosts {host}.")
+        }
+        DialError::Connect { host, port, .. } => format!(
+            "Let the firewall pass outbound TCP from this machine to {host} port {port}, or name a proxy in network.proxy."
+        ),
+        DialError::Proxy { target, source, .. } => on_proxy(source, target),
+        DialError::Tls { source, .. } => on_tls(source, Whose::Relay).to_owned(),
+        DialError::TimedOut { .. } => {
+            "Look for a firewall that drops packets without a word, or name a proxy in network.proxy."
+                .to_owned()
+        }
+    }
+}
+
+/// What to do when the relay could not be asked.
+#[must_use]
+pub fn on_request(error: &RequestError) -> String {
+    match error {
+        RequestError::Unreachable { source, .. } => on_dial(source),
+        RequestError::Broken { .. } => {
+            "Look for a proxy or firewall that cuts or rewrites the connection.".to_owned()
+        }
+        RequestError::TimedOut { .. } => {
+            "The relay may be busy, or a proxy holds its answer back.".to_owned()
+        }
+    }
+}
+
+/// What to do when TLS did not come about.
+#[must_use]
+pub const fn on_tls(error: &TlsError, whose: Whose) -> &'static str {
+    match error {
+        TlsError::UnknownIssuer { .. } => match whose {
+            Whose::Relay => {
+                "If that authority is your company's or the relay's own, name a file with its certificate in network.ca_file."
+            }
+            Whose::Upstream => {
+                "If that authority is your company's own, name a file with its certificate in the upstream's ca_file."
+            }
+        },
+        TlsError::NoRoots => {
+            "Install ca-certificates, or name a file with certificates in ca_file."
+        }
+        TlsError::WrongHost { .. } => match whose {
+            Whose::Relay => {
+                "Ask the public side whether the relay's public_url is the name in its certificate."
+            }
+            Whose::Upstream => "Write the name in the certificate into the upstream's url.",
+        },
+        TlsError::WrongTime { .. } => {
+            "Check this machine's clock; if it is right, the certificate has to be renewed."
+        }
+        TlsError::WrongPin { .. } => {
+            "Do not go on: something answers in the relay's place, or the relay was set up anew; ask the public side."
+        }
+        TlsError::Handshake(_) => {
+            "Check that the port is the right one, and that both ends speak a common version of TLS."
+        }
+        TlsError::Read { .. } | TlsError::Content { .. } => {
+            "Correct the path, or put certificates in PEM form into the file."
+        }
+        TlsError::HostName(_) => "Correct the host's name.",
+        TlsError::Unusable(_) | TlsError::SelfSigned(_) | TlsError::Keep(_) => "",
+    }
+}
+
+fn on_proxy(error: &ProxyError, target: &str) -> String {
+    match error {
+        ProxyError::Authentication { .. } => {
+            "Write user and password into network.proxy: http://user:password@host:port (Basic; a proxy that wants NTLM or Kerberos needs a local helper such as cntlm)."
+                .to_owned()
+        }
+        ProxyError::Refused(_) => {
+            format!("Ask the proxy's administrator to allow CONNECT to {target}.")
+        }
+        ProxyError::NotAProxy(_) | ProxyError::Socks(_) => {
+            "Check the proxy's address and kind in network.proxy.".to_owned()
+        }
+        ProxyError::Scheme(_) => {
+            "Write http:// or socks5:// in network.proxy; both carry TLS to the relay inside."
+                .to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn the_advice_names_what_has_to_be_opened() {
+        let error = DialError::Connect {
+            host: "relay.example.com".to_owned(),
+            port: 8443,
+            source: io::ErrorKind::ConnectionRefused.into(),
+        };
+        assert!(on_dial(&error).contains("relay.example.com port 8443"));
+    }
+
+    #[test]
+    fn an_unknown_authority_is_cured_in_the_section_it_belongs_to() {
+        let error = TlsError::UnknownIssuer {
+            host: "jira.corp.local".to_owned(),
+        };
+        assert!(on_tls(&error, Whose::Relay).contains("network.ca_file"));
+        assert!(on_tls(&error, Whose::Upstream).contains("the upstream's ca_file"));
+    }
+}
