@@ -89,7 +89,7 @@ pub(crate) fn start_to_link_up(
 /// What many idle links, all held by one agent, take at both ends.
 pub(crate) fn idle_links(
     settings: &Settings,
-    relayed: &mut Relayed,
+    relayed: &Relayed,
     table: &mut Table,
 ) -> Result<(), Failure> {
     let before = (

@@ -15,10 +15,6 @@
     clippy::print_stderr,
     reason = "a bench speaks on its standard output, and of its progress on standard error"
 )]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "its own thread runs no tasks, and may sleep between two looks"
-)]
 
 mod chain;
 mod connections;
@@ -88,7 +84,7 @@ fn measure() -> Result<(), Failure> {
         return Ok(());
     }
 
-    let mut relayed = Relayed::start(scratch.path(), &upstream)?;
+    let mut relayed = Relayed::start(&scratch.path().join("relayed"), &upstream)?;
     if let Some(folder) = &settings.profile {
         return profile::run(&settings, folder, relayed.target());
     }
@@ -97,6 +93,9 @@ fn measure() -> Result<(), Failure> {
         relayed.print_log_tails();
     }
     outcome?;
+    // A fresh pair: one that has carried load has freed memory in which many idle links would hide.
+    let idle = Relayed::start(&scratch.path().join("idle"), &upstream)?;
+    footprint::idle_links(&settings, &idle, &mut table)?;
     print!("{table}");
     Ok(())
 }
@@ -111,6 +110,5 @@ fn measure_relayed(
     footprint::idle_memory(relayed, table)?;
     rounds::run(settings, &[chain.target(), relayed.target()], table)?;
     footprint::memory_after_the_load(relayed, table)?;
-    footprint::start_to_link_up(settings, relayed, table)?;
-    footprint::idle_links(settings, relayed, table)
+    footprint::start_to_link_up(settings, relayed, table)
 }

@@ -36,9 +36,8 @@ pub(crate) struct Relayed {
 }
 
 impl Relayed {
-    /// Starts both, makes a connection named `bench`, and waits until calls pass.
-    pub(crate) fn start(scratch: &Path, upstream: &Upstream) -> Result<Self, Failure> {
-        let directory = scratch.join("relayed");
+    /// Starts both in a new directory, makes a connection named `bench`, and waits until calls pass.
+    pub(crate) fn start(directory: &Path, upstream: &Upstream) -> Result<Self, Failure> {
         for private in ["", "relay-state", "agent-state"] {
             make_private(&directory.join(private))?;
         }
@@ -46,10 +45,10 @@ impl Relayed {
         let relay_config = directory.join("relay.toml");
         process::write(
             &relay_config,
-            &relay_configuration(&directory, listen, callers),
+            &relay_configuration(directory, listen, callers),
         )?;
         let agent_config = directory.join("agent.toml");
-        process::write(&agent_config, &agent_configuration(&directory, upstream))?;
+        process::write(&agent_config, &agent_configuration(directory, upstream))?;
 
         let mut relay = Process::start(
             "relay",
@@ -64,7 +63,7 @@ impl Relayed {
         let code = connections::initiate(&relay_config, "bench")?;
         // No daemon runs yet: accepting works alone, and the agent finds the connection when it starts.
         connections::accept(&agent_config, &code)?;
-        let agent = start_agent(&agent_config, &directory)?;
+        let agent = start_agent(&agent_config, directory)?;
         let target = Target {
             name: "relay + agent",
             address: callers,
@@ -80,7 +79,7 @@ impl Relayed {
             agent,
             relay_config,
             agent_config,
-            directory,
+            directory: directory.to_owned(),
         };
         let linked = relayed.wait_for_link();
         if linked.is_err() {
