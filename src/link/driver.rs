@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
-use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::tungstenite::Message;
 
 use super::LinkEnd;
 use super::lane::Shared;
@@ -103,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driving<S> {
             match Pin::new(&mut self.websocket).poll_next(cx) {
                 Poll::Pending => return Ok(took),
                 Poll::Ready(Some(Ok(message))) => self.take(message)?,
-                Poll::Ready(Some(Err(error))) => return Err(self.lost(&describe(&error))),
+                Poll::Ready(Some(Err(error))) => return Err(self.lost(&error.to_string())),
                 Poll::Ready(None) => return Err(self.lost("the other side hung up")),
             }
         }
@@ -142,21 +142,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driving<S> {
                     self.is_blocked = true;
                     return Ok(());
                 }
-                Poll::Ready(Err(error)) => return Err(self.lost(&describe(&error))),
+                Poll::Ready(Err(error)) => return Err(self.lost(&error.to_string())),
                 Poll::Ready(Ok(())) => self.is_blocked = false,
             }
             let Some(message) = self.next_message(cx) else {
                 break;
             };
             let started = Pin::new(&mut self.websocket).start_send(Message::Binary(message));
-            started.map_err(|error| self.lost(&describe(&error)))?;
+            started.map_err(|error| self.lost(&error.to_string()))?;
             self.is_dirty = true;
         }
         if self.is_dirty {
             match Pin::new(&mut self.websocket).poll_flush(cx) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => self.is_dirty = false,
-                Poll::Ready(Err(error)) => return Err(self.lost(&describe(&error))),
+                Poll::Ready(Err(error)) => return Err(self.lost(&error.to_string())),
             }
         }
         Ok(())
@@ -242,13 +242,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driving<S> {
             let _ = self.send(cx);
         }
         end
-    }
-}
-
-/// A WebSocket failure in words for the log.
-fn describe(error: &tungstenite::Error) -> String {
-    match error {
-        tungstenite::Error::Io(error) => error.to_string(),
-        other => other.to_string(),
     }
 }

@@ -20,6 +20,7 @@ use crate::body::{self, Body, BodyError};
 use crate::session::WINDOW;
 
 /// The calling end and the handle of a link that goes nowhere.
+#[cfg(feature = "relay")]
 pub(crate) fn idle_link() -> (LaneClient, LinkHandle) {
     let shared = Shared::new(WINDOW);
     let lane = LaneStream::new(&shared, Lane::Inward);
