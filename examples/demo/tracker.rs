@@ -123,8 +123,11 @@ fn text(status: StatusCode, content: &str) -> Response<Body> {
 
 /// A body that ends never: one frame for each event.
 struct Events {
-    next: Pin<Box<dyn Future<Output = Option<(String, broadcast::Receiver<String>)>> + Send>>,
+    next: Pin<Box<dyn Future<Output = Option<Next>> + Send>>,
 }
+
+/// An event, and where those after it come from.
+type Next = (String, broadcast::Receiver<String>);
 
 impl Events {
     fn of(mut events: broadcast::Receiver<String>) -> Self {
