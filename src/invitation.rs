@@ -110,7 +110,7 @@ pub enum InvitationError {
     },
     /// The code is whole, and newer than this program.
     #[error(
-        "the invitation code has version {0}, and this program knows version 1 only; install a newer one"
+        "the invitation code has version {0}, and this program knows version 1 only"
     )]
     UnsupportedVersion(u8),
     /// The code is what was issued, and what was issued makes no sense.

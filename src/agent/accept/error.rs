@@ -233,7 +233,7 @@ impl AcceptError {
                 "Ask the public side's admin for a new code: relay invitation reissue NAME."
             }
             AcceptCode::Used => {
-                "If that agent is not yours, tell the public side's admin at once; otherwise ask for a new code: relay invitation reissue NAME."
+                "If that agent is not yours, tell the public side's admin at once. A used code is not made anew: ask the admin to remove the connection, initiate it again and send its code."
             }
             AcceptCode::Removed => {
                 "Ask the public side's admin to initiate a new connection and accept its code."
