@@ -20,4 +20,4 @@ connect events
 
 export REQUESTS_CA_BUNDLE=$authority RELAY_TOKEN=$token
 check "$EVENTS events, each acknowledged before the next" \
-    "$python" "$here/parts/events_client.py" "$(url events stream)" $EVENTS
+    timeout $LIMIT "$python" "$here/parts/events_client.py" "$(url events stream)" $EVENTS

@@ -81,16 +81,16 @@ export GIT_SSL_CAINFO=$authority
 git config --global http.extraHeader "Relay-Authorization: Bearer $token"
 remote=$(url git web)/project.git
 
-check "clone of $MEBIBYTES MiB" git clone -q "$remote" "$work/clone"
+check "clone of $MEBIBYTES MiB" timeout $LIMIT git clone -q "$remote" "$work/clone"
 check "the clone has the same commit" same_commit "$work/clone" "$work/repositories/project.git"
 check "the clone passes git fsck" git -C "$work/clone" fsck --full --strict
 
 random_files "$work/clone/second" $((PUSHED_MEBIBYTES / 4))
 git -C "$work/clone" add .
 git -C "$work/clone" commit -qm "More random data"
-check "push of $PUSHED_MEBIBYTES MiB" git -C "$work/clone" push -q origin main
+check "push of $PUSHED_MEBIBYTES MiB" timeout $LIMIT git -C "$work/clone" push -q origin main
 check "the pushed commit arrived" same_commit "$work/clone" "$work/repositories/project.git"
 check "the repository passes git fsck" git -C "$work/repositories/project.git" fsck --full --strict
 
-no_token() { ! git -c http.extraHeader= ls-remote "$remote"; }
+no_token() { ! timeout $LIMIT git -c http.extraHeader= ls-remote "$remote"; }
 check "without a token nothing is served" no_token

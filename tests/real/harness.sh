@@ -23,6 +23,8 @@ if ! mkdir -p "$cache" || [ ! -O "$cache" ]; then
 fi
 started=()
 failed=0
+# Seconds that any one step may take: many times what it needs. A call that hangs must not hang the tests.
+LIMIT=180
 # Where nginx and ip are, which not every user's PATH has.
 PATH=$PATH:/usr/sbin:/sbin
 # A thousand callers need two sockets each.
@@ -286,7 +288,7 @@ linked() {
 url() { echo "https://$relay_address:$relay_port/c/$1/$2"; }
 
 # call CURL-ARGUMENTS...: curl as a caller of the relay.
-call() { "${relay_in[@]}" curl -sS --cacert "$work/authority.pem" -H "Relay-Authorization: Bearer $token" "$@"; }
+call() { "${relay_in[@]}" curl -sS --max-time $LIMIT --cacert "$work/authority.pem" -H "Relay-Authorization: Bearer $token" "$@"; }
 
 # make_authority: a private authority, and the relay's certificate from it.
 make_authority() {

@@ -36,7 +36,7 @@ start_agent jira
 connect jira
 
 export RELAY_TOKEN=$token
-if ! "$python" "$here/parts/jira_client.py" "$(url jira cloud)" "$authority" 2>"$work/client.log"; then
+if ! timeout $LIMIT "$python" "$here/parts/jira_client.py" "$(url jira cloud)" "$authority" 2>"$work/client.log"; then
     failed=1
     sed 's/^/    /' "$work/client.log" >&2
 fi

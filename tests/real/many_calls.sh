@@ -43,7 +43,7 @@ connect many
 
 # h2load verifies no certificates.
 all_at_once() {
-    h2load -n $CALLERS "$@" -H "relay-authorization: Bearer $token" "$(url many barrier)/" >"$work/h2load.txt"
+    timeout $LIMIT h2load -n $CALLERS "$@" -H "relay-authorization: Bearer $token" "$(url many barrier)/" >"$work/h2load.txt"
     cat "$work/h2load.txt"
     grep -q "$CALLERS succeeded, 0 failed, 0 errored, 0 timeout" "$work/h2load.txt" &&
         grep -q "status codes: $CALLERS 2xx" "$work/h2load.txt" &&
@@ -69,14 +69,14 @@ end
 LUA
 
 load_by_http1() {
-    wrk -t2 -c$CALLERS -d5s --timeout 20s -s "$work/check.lua" -H "Relay-Authorization: Bearer $token" \
+    timeout $LIMIT wrk -t2 -c$CALLERS -d5s --timeout 20s -s "$work/check.lua" -H "Relay-Authorization: Bearer $token" \
         "$(url many web)/small" >"$work/wrk.txt"
     cat "$work/wrk.txt"
     grep -Eq "^right [1-9][0-9]{3,} wrong 0 errors 0$" "$work/wrk.txt"
 }
 
 load_by_http2() {
-    h2load -n 20000 -c 10 -m $((CALLERS / 10)) -H "relay-authorization: Bearer $token" "$(url many web)/small" >"$work/h2load.txt"
+    timeout $LIMIT h2load -n 20000 -c 10 -m $((CALLERS / 10)) -H "relay-authorization: Bearer $token" "$(url many web)/small" >"$work/h2load.txt"
     cat "$work/h2load.txt"
     grep -q "Application protocol: h2" "$work/h2load.txt" &&
         grep -q "20000 succeeded, 0 failed, 0 errored, 0 timeout" "$work/h2load.txt" &&

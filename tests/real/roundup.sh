@@ -31,7 +31,7 @@ start_agent roundup
 connect roundup
 
 export REQUESTS_CA_BUNDLE=$authority RELAY_TOKEN=$token
-if ! "$python" "$here/parts/roundup_client.py" "$(url roundup tracker)/demo/rest/data" "http://localhost:$port" \
+if ! timeout $LIMIT "$python" "$here/parts/roundup_client.py" "$(url roundup tracker)/demo/rest/data" "http://localhost:$port" \
     2>"$work/client.log"; then
     failed=1
     sed 's/^/    /' "$work/client.log" >&2
