@@ -93,6 +93,24 @@ async fn a_final_refusal_ends_one_connection_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_relay_that_never_answers_holds_up_no_other() {
+    let mut stage = Stage::set().await;
+    // The kernel takes the connection, and nobody ever reads from it.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    stage.accepted_from(&url, "silent");
+    stage.accepted("other");
+    stage.start().await;
+    stage.until_online("other").await;
+    let silent = stage.connection("silent").await.unwrap();
+    assert_eq!(silent.link.status, "connecting");
+    assert_eq!(
+        stage.remove("silent").await.unwrap(),
+        Removal::RelayNotToldYet
+    );
+}
+
+#[tokio::test]
 async fn a_passing_refusal_is_tried_again_until_it_passes() {
     let mut stage = Stage::set().await;
     let id = stage.accepted("one");

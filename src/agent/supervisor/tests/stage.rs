@@ -196,8 +196,13 @@ impl Stage {
 
     /// A connection that was accepted earlier, and that the relay knows.
     pub(super) fn accepted(&self, name: &str) -> ConnectionId {
+        self.accepted_from(&self.relay.url, name)
+    }
+
+    /// As [`Self::accepted`], from whatever is at `url`.
+    pub(super) fn accepted_from(&self, url: &str, name: &str) -> ConnectionId {
         let record = ConnectionRecord {
-            relay_url: self.relay.url.parse().unwrap(),
+            relay_url: url.parse().unwrap(),
             relay_identity: self.relay.identity.public_key(),
             ..example(name)
         };
