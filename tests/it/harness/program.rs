@@ -1,0 +1,131 @@
+//! The real programs: commands that are run to their end, and daemons.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{soon, wait_until};
+
+pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_agent");
+pub(crate) const RELAY: &str = env!("CARGO_BIN_EXE_relay");
+
+/// What a command left.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// Runs a command to its end.
+pub(crate) async fn run(program: &'static str, arguments: &[&str]) -> Output {
+    run_with(program, arguments, "").await
+}
+
+/// Runs a command to its end, with something on its standard input.
+pub(crate) async fn run_with(program: &'static str, arguments: &[&str], input: &str) -> Output {
+    let arguments: Vec<String> = arguments.iter().map(|one| (*one).to_owned()).collect();
+    let input = input.to_owned();
+    let running = tokio::task::spawn_blocking(move || {
+        let mut child = command(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that wants no input may have ended.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap()
+    });
+    let output = soon("the end of a command", running).await.unwrap();
+    Output {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+impl Output {
+    /// That the command did what it was told.
+    pub(crate) fn succeeded(self) -> Self {
+        assert_eq!(self.code, 0, "{self:?}");
+        self
+    }
+
+    /// That it failed so: with this exit code, and one paragraph that has all these words.
+    pub(crate) fn failed(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, code, "{self:?}");
+        for word in words {
+            assert!(self.err.contains(word), "no {word:?} in {self:?}");
+        }
+    }
+}
+
+/// A daemon in a process of its own, killed when dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts one, with its log in a file.
+    pub(crate) fn start(program: &'static str, arguments: &[&str], log: &Path) -> Self {
+        let file = File::options().create(true).append(true).open(log).unwrap();
+        let child = command(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            log: log.to_owned(),
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).unwrap();
+        kill(Pid::from_raw(id), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("a daemon ends", async || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap()
+    }
+
+    /// Its log so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits for a word in its log.
+    pub(crate) async fn until_logged(&self, word: &str) {
+        wait_until(word, async || self.log().contains(word)).await;
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(program: &'static str) -> Command {
+    let mut command = Command::new(program);
+    // Nothing of this machine's own settings: no proxies, no configuration by variables.
+    command.env_clear();
+    command
+}
