@@ -109,9 +109,7 @@ pub enum InvitationError {
         want: usize,
     },
     /// The code is whole, and newer than this program.
-    #[error(
-        "the invitation code has version {0}, and this program knows version 1 only"
-    )]
+    #[error("the invitation code has version {0}, and this program knows version 1 only")]
     UnsupportedVersion(u8),
     /// The code is what was issued, and what was issued makes no sense.
     #[error("the invitation code is whole, but its {field} is not valid; ask for a new code")]
