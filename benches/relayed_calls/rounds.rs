@@ -50,11 +50,10 @@ pub(crate) const CASES: [Case; 4] = [
         load: MANY_CALLERS,
         goals: [Some(0.9), Some(1.0), None],
     },
-    // Few callers, so that ports in TIME_WAIT do not run out.
     Case {
-        words: "a new connection for each call, 4 callers",
+        words: "a new connection for each call, 16 callers",
         load: Load {
-            callers: 4,
+            callers: 16,
             new_connections: true,
         },
         goals: [Some(1.0), None, None],
