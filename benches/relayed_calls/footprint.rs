@@ -13,8 +13,11 @@ use crate::table::{Table, median};
 
 const KIB_PER_MIB: f64 = 1024.0;
 
-/// All links are up by then: each takes a redemption, which both sides write to disk.
+/// All links are up by then.
 const LINKS_DEADLINE: Duration = Duration::from_secs(120);
+
+/// A relay takes thirty redemptions of one address at once, then one a second; a new one begins at thirty again.
+const REDEMPTIONS_AT_ONCE: u32 = 25;
 
 /// Memory and binary size of a pair that has linked and carried one call.
 pub(crate) fn idle_memory(relayed: &Relayed, table: &mut Table) -> Result<(), Failure> {
@@ -86,23 +89,29 @@ pub(crate) fn start_to_link_up(
     Ok(())
 }
 
-/// What many idle links, all held by one agent, take at both ends.
+/// What many idle links, all held by one agent, take at both ends: memory allocated with them, less without.
+///
+/// Both programs are started afresh: in one that has carried load, freed memory would take the links in.
 pub(crate) fn idle_links(
     settings: &Settings,
-    relayed: &Relayed,
+    relayed: &mut Relayed,
     table: &mut Table,
 ) -> Result<(), Failure> {
-    let before = (
-        process::resident_kib(relayed.relay_id())?,
-        process::resident_kib(relayed.agent_id())?,
-    );
-    let already = connections::online(&relayed.relay_config)?;
-    let wanted = already + settings.idle_links as usize;
+    let agent_before = process::allocated_kib(relayed.agent_id())?;
+    relayed.stop_agent();
     eprintln!("{} idle links", settings.idle_links);
     for number in 0..settings.idle_links {
+        if number % REDEMPTIONS_AT_ONCE == 0 {
+            relayed.restart_relay()?;
+        }
         let code = connections::initiate(&relayed.relay_config, &format!("idle-{number}"))?;
         connections::accept(&relayed.agent_config, &code)?;
     }
+    relayed.restart_relay()?;
+    let relay_before = process::allocated_kib(relayed.relay_id())?;
+    relayed.start_agent()?;
+    // One link more: that of the connection with which the pair began.
+    let wanted = settings.idle_links as usize + 1;
     let deadline = Instant::now() + LINKS_DEADLINE;
     while connections::online(&relayed.relay_config)? < wanted {
         if Instant::now() > deadline {
@@ -110,25 +119,12 @@ pub(crate) fn idle_links(
         }
         thread::sleep(Duration::from_millis(100));
     }
-    let after = (
-        process::resident_kib(relayed.relay_id())?,
-        process::resident_kib(relayed.agent_id())?,
-    );
-    let per_link =
-        |after: u64, before: u64| (after as f64 - before as f64) / f64::from(settings.idle_links);
-    let words = |end: &str| {
-        format!(
-            "{end}: memory per idle link, at {} links",
-            settings.idle_links
-        )
-    };
-    table.single(
-        words("relay"),
-        "KiB",
-        Some(32.0),
-        per_link(after.0, before.0),
-    );
-    table.single(words("agent"), "KiB", None, per_link(after.1, before.1));
+    let relay = process::allocated_kib(relayed.relay_id())? as f64 - relay_before as f64;
+    let agent = process::allocated_kib(relayed.agent_id())? as f64 - agent_before as f64;
+    let words = |end: &str| format!("{end}: memory per idle link, at {wanted} links");
+    let links = wanted as f64;
+    table.single(words("relay"), "KiB", Some(32.0), relay / links);
+    table.single(words("agent"), "KiB", None, agent / (links - 1.0));
     Ok(())
 }
 

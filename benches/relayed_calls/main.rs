@@ -88,14 +88,11 @@ fn measure() -> Result<(), Failure> {
     if let Some(folder) = &settings.profile {
         return profile::run(&settings, folder, relayed.target());
     }
-    let outcome = measure_relayed(&settings, &chain, &mut relayed, &mut table);
-    if outcome.is_err() {
-        relayed.print_log_tails();
-    }
-    outcome?;
-    // A fresh pair: one that has carried load has freed memory in which many idle links would hide.
-    let idle = Relayed::start(&scratch.path().join("idle"), &upstream)?;
-    footprint::idle_links(&settings, &idle, &mut table)?;
+    measure_relayed(&settings, &chain, &mut relayed, &mut table)
+        .inspect_err(|_| relayed.print_log_tails())?;
+    let mut idle = Relayed::start(&scratch.path().join("idle"), &upstream)?;
+    footprint::idle_links(&settings, &mut idle, &mut table)
+        .inspect_err(|_| idle.print_log_tails())?;
     print!("{table}");
     Ok(())
 }

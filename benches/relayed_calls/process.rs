@@ -132,6 +132,11 @@ pub(crate) fn resident_kib(id: u32) -> Result<u64, Failure> {
     kib_line(&format!("/proc/{id}/status"), "VmRSS:")
 }
 
+/// Memory that the process allocated, without the pages of its program, in KiB.
+pub(crate) fn allocated_kib(id: u32) -> Result<u64, Failure> {
+    kib_line(&format!("/proc/{id}/status"), "RssAnon:")
+}
+
 /// Proportional memory, in KiB: pages shared with other processes count in part.
 pub(crate) fn proportional_kib(id: u32) -> Result<u64, Failure> {
     kib_line(&format!("/proc/{id}/smaps_rollup"), "Pss:")

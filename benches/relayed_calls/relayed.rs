@@ -50,15 +50,7 @@ impl Relayed {
         let agent_config = directory.join("agent.toml");
         process::write(&agent_config, &agent_configuration(directory, upstream))?;
 
-        let mut relay = Process::start(
-            "relay",
-            Command::new(RELAY_BINARY)
-                .arg("serve")
-                .arg("--config")
-                .arg(&relay_config),
-            directory.join("relay.log"),
-        )?;
-        relay.wait_for_listener(callers)?;
+        let relay = start_relay(&relay_config, directory, callers)?;
         let token = connections::token(&relay_config)?;
         let code = connections::initiate(&relay_config, "bench")?;
         // No daemon runs yet: accepting works alone, and the agent finds the connection when it starts.
@@ -102,12 +94,31 @@ impl Relayed {
 
     /// Ends the agent, starts it anew, and returns the time from there to the first call answered.
     pub(crate) fn restart_agent(&mut self) -> Result<Duration, Failure> {
-        self.agent.stop();
+        self.stop_agent();
         let began = Instant::now();
-        self.agent = start_agent(&self.agent_config, &self.directory)?;
-        self.target.processes = vec![self.relay.id(), self.agent.id()];
+        self.start_agent()?;
         self.wait_for_link()?;
         Ok(began.elapsed())
+    }
+
+    /// Ends the agent; the relay goes on.
+    pub(crate) fn stop_agent(&mut self) {
+        self.agent.stop();
+    }
+
+    /// Starts the agent again, without waiting for its links.
+    pub(crate) fn start_agent(&mut self) -> Result<(), Failure> {
+        self.agent = start_agent(&self.agent_config, &self.directory)?;
+        self.target.processes = vec![self.relay.id(), self.agent.id()];
+        Ok(())
+    }
+
+    /// Ends the relay and starts it anew.
+    pub(crate) fn restart_relay(&mut self) -> Result<(), Failure> {
+        self.relay.stop();
+        self.relay = start_relay(&self.relay_config, &self.directory, self.target.address)?;
+        self.target.processes = vec![self.relay.id(), self.agent.id()];
+        Ok(())
     }
 
     /// For the person who has to find out why the bench failed.
@@ -129,6 +140,14 @@ impl Relayed {
             }
         }
     }
+}
+
+fn start_relay(config: &Path, directory: &Path, callers: SocketAddr) -> Result<Process, Failure> {
+    let mut command = Command::new(RELAY_BINARY);
+    command.arg("serve").arg("--config").arg(config);
+    let mut relay = Process::start("relay", &mut command, directory.join("relay.log"))?;
+    relay.wait_for_listener(callers)?;
+    Ok(relay)
 }
 
 fn start_agent(config: &Path, directory: &Path) -> Result<Process, Failure> {

@@ -80,13 +80,13 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let kind = if settings.short {
-            "short run: for smoke, not for quoting"
-        } else {
-            "full run"
+        let kind = match settings.short {
+            _ if cfg!(debug_assertions) => "unoptimised build: for smoke, not for quoting",
+            true => "short run: for smoke, not for quoting",
+            false => "full run",
         };
         let heading = format!(
-            "{kind}; medians of {} rounds, {} s a measurement; {}",
+            "{kind}; rounds: {}, {} s a measurement; {}",
             settings.rounds,
             settings.seconds,
             machine()
