@@ -183,13 +183,14 @@ impl Session {
         self.outgoing[lane.index()].write(bytes)
     }
 
-    /// Reads bytes of a lane into `buffer`; returns how many, 0 when none are there now.
-    pub fn read(&mut self, lane: Lane, buffer: &mut [u8], now: Duration) -> usize {
-        let read = self.incoming[lane.index()].read(buffer);
-        if read > 0 && self.ack_due.is_none() {
+    /// Takes up to `most` bytes of a lane to read; empty when none are there now. Shares the memory of
+    /// the message they came in.
+    pub fn read(&mut self, lane: Lane, most: usize, now: Duration) -> Bytes {
+        let bytes = self.incoming[lane.index()].read(most);
+        if !bytes.is_empty() && self.ack_due.is_none() {
             self.ack_due = Some(now + ACK_DELAY);
         }
-        read
+        bytes
     }
 
     /// Asks for an orderly end: what was written goes out first, then a close frame, then nothing more.

@@ -12,7 +12,6 @@ fuzz_target!(|bytes: &[u8]| {
     let mut session = Session::new(WINDOW, Duration::ZERO);
     let mut now = Duration::ZERO;
     let mut rest = bytes;
-    let mut buffer = [0; 256];
     while let Some((&length, tail)) = rest.split_first() {
         let (message, tail) = tail.split_at(tail.len().min(usize::from(length)));
         rest = tail;
@@ -29,7 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
             sent += 1;
             assert!(sent < 64, "one message in makes many messages out");
         }
-        session.read(Lane::Outward, &mut buffer, now);
+        session.read(Lane::Outward, 256, now);
         now += Duration::from_millis(100) * u32::from(length);
         if session.handle_timeout(now).is_err() {
             return;

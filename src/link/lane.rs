@@ -167,11 +167,14 @@ impl AsyncRead for LaneStream {
         let mut state = self.shared.lock();
         if state.session.is_readable(self.lane) {
             let due_before = state.session.poll_timeout();
-            let read =
-                state
-                    .session
-                    .read(self.lane, buffer.initialize_unfilled(), self.shared.now());
-            buffer.advance(read);
+            let now = self.shared.now();
+            while buffer.remaining() > 0 {
+                let bytes = state.session.read(self.lane, buffer.remaining(), now);
+                if bytes.is_empty() {
+                    break;
+                }
+                buffer.put_slice(&bytes);
+            }
             // An acknowledgement may now be due sooner than the driver thinks.
             if state.session.poll_timeout() < due_before || state.session.wants_ack(self.lane) {
                 state.wake_driver();

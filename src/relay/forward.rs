@@ -147,7 +147,9 @@ impl Forward {
         headers.remove(HOST);
         forwarding::set_forwarded(headers, &socket.forwarded);
         self.via.append(headers, parts.version);
-        let call = HeaderValue::from(self.next_call.fetch_add(1, Ordering::Relaxed));
+        let mut call = HeaderValue::from(self.next_call.fetch_add(1, Ordering::Relaxed));
+        // No secret, but unlike every other: keeps header compression from making room for it.
+        call.set_sensitive(true);
         headers.insert(RELAY_REQUEST_ID, call.clone());
         if let Ok(label) = HeaderValue::from_str(caller.label.as_str()) {
             headers.insert(RELAY_CALLER, label);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::{Violation, WINDOW};
 
@@ -44,20 +44,16 @@ impl Incoming {
         Ok(())
     }
 
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> usize {
-        let mut filled = 0;
-        while filled < buffer.len()
-            && let Some(first) = self.unread.front_mut()
-        {
-            let count = first.len().min(buffer.len() - filled);
-            first.copy_to_slice(&mut buffer[filled..filled + count]);
-            filled += count;
-            if first.is_empty() {
-                self.unread.pop_front();
-            }
+    pub(super) fn read(&mut self, most: usize) -> Bytes {
+        let Some(first) = self.unread.front_mut() else {
+            return Bytes::new();
+        };
+        let bytes = first.split_to(first.len().min(most));
+        if first.is_empty() {
+            self.unread.pop_front();
         }
-        self.read += filled as u64;
-        filled
+        self.read += bytes.len() as u64;
+        bytes
     }
 
     pub(super) const fn has_unacknowledged(&self) -> bool {

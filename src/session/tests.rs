@@ -56,11 +56,10 @@ impl Pair {
     }
 
     fn read(&mut self, end: usize, lane: Lane, most: usize) -> usize {
-        let mut buffer = vec![0; most];
         let end = &mut self.ends[end];
-        let count = end.session.read(lane, &mut buffer, self.now);
-        end.read[lane.index()].extend_from_slice(&buffer[..count]);
-        count
+        let bytes = end.session.read(lane, most, self.now);
+        end.read[lane.index()].extend_from_slice(&bytes);
+        bytes.len()
     }
 
     /// Puts on the cable what both ends have to send.

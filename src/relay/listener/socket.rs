@@ -10,7 +10,6 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
@@ -26,10 +25,6 @@ use crate::relay::forward::{self, CallerSocket};
 use crate::relay::link_endpoint;
 use crate::shutdown::Shutdown;
 
-/// A vanished caller is noticed after about a minute and a half, however quiet its answer.
-const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEP_ALIVE_PROBES: u32 = 3;
 /// The pause while the first three bytes of a plain socket dribble in.
 const PAUSE_FOR_BYTES: Duration = Duration::from_millis(5);
 /// What an HTTP/2 connection begins with (RFC 9113, section 3.4), and no HTTP/1.1 method does.
@@ -68,8 +63,6 @@ struct Context {
 impl Socket {
     /// Serves the socket until it is closed, idle, or drained.
     pub(super) async fn serve(self) -> Result<(), SocketError> {
-        self.tcp.set_nodelay(true).map_err(SocketError::Broken)?;
-        notice_vanished_peer(&self.tcp).map_err(SocketError::Broken)?;
         let opening = open(self.tcp, &self.security);
         let opened = timeout(self.limits.head_timeout, opening).await;
         let (stream, is_http2) = opened
@@ -191,12 +184,4 @@ async fn drive(
             }
         }
     }
-}
-
-fn notice_vanished_peer(tcp: &TcpStream) -> io::Result<()> {
-    let keep_alive = TcpKeepalive::new()
-        .with_time(KEEP_ALIVE_IDLE)
-        .with_interval(KEEP_ALIVE_INTERVAL)
-        .with_retries(KEEP_ALIVE_PROBES);
-    SockRef::from(tcp).set_tcp_keepalive(&keep_alive)
 }
