@@ -2,7 +2,7 @@
 
 use std::io::BufReader;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -30,10 +30,16 @@ pub enum Purpose {
 /// TLS settings of a client. Cheap to clone.
 #[derive(Clone)]
 pub struct ClientTls {
-    roots: Arc<RootCertStore>,
-    /// Made once; `None` when there are no roots, which is an error only for whoever needs them.
-    by_authority: Option<Arc<ClientConfig>>,
+    settings: Arc<Settings>,
+}
+
+struct Settings {
+    /// What the administrator added.
+    extra: RootCertStore,
     purpose: Purpose,
+    /// Made when first needed: the system's roots take time and memory, and a pin needs none of
+    /// them. `None` when there are no roots at all.
+    by_authority: OnceLock<Option<Arc<ClientConfig>>>,
 }
 
 impl ClientTls {
@@ -45,29 +51,18 @@ impl ClientTls {
         extra_ca: impl IntoIterator<Item = &'a Path>,
         purpose: Purpose,
     ) -> Result<Self, TlsError> {
-        let mut roots = RootCertStore::empty();
-        let system = rustls_native_certs::load_native_certs();
-        for error in &system.errors {
-            tracing::debug!(%error, "a trusted root of the system was passed over");
-        }
-        roots.add_parsable_certificates(system.certs);
+        let mut extra = RootCertStore::empty();
         for path in extra_ca {
-            add_file(&mut roots, path)?;
+            add_file(&mut extra, path)?;
         }
-        let roots = Arc::new(roots);
-        let by_authority = verifier_by_authority(&roots)
-            .map(|verifier| Arc::new(configuration(purpose, verifier)));
+        let by_authority = OnceLock::new();
         Ok(Self {
-            roots,
-            by_authority,
-            purpose,
+            settings: Arc::new(Settings {
+                extra,
+                purpose,
+                by_authority,
+            }),
         })
-    }
-
-    /// How many authorities are trusted.
-    #[must_use]
-    pub fn root_count(&self) -> usize {
-        self.roots.len()
     }
 
     /// Begins TLS with `host`. With a pin the key must be the pinned one, and the authorities do not matter.
@@ -88,13 +83,31 @@ impl ClientTls {
                     pin,
                     provider: provider(),
                 };
-                Arc::new(configuration(self.purpose, Arc::new(verifier)))
+                Arc::new(configuration(self.settings.purpose, Arc::new(verifier)))
             }
-            None => self.by_authority.clone().ok_or(TlsError::NoRoots)?,
+            None => self.settings.by_authority().ok_or(TlsError::NoRoots)?,
         };
         let connecting = TlsConnector::from(configuration).connect(name, ReadAhead::new(tcp));
         let stream = connecting.await.map_err(|error| explain(host, error))?;
         Ok(Stream::Client(Box::new(stream)))
+    }
+}
+
+impl Settings {
+    fn by_authority(&self) -> Option<Arc<ClientConfig>> {
+        let make = || {
+            let mut roots = self.extra.clone();
+            let system = rustls_native_certs::load_native_certs();
+            for error in &system.errors {
+                tracing::debug!(%error, "a trusted root of the system was passed over");
+            }
+            roots.add_parsable_certificates(system.certs);
+            let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+            // The builder fails only when there are no roots.
+            let verifier = builder.build().ok()?;
+            Some(Arc::new(configuration(self.purpose, verifier)))
+        };
+        self.by_authority.get_or_init(make).clone()
     }
 }
 
@@ -115,15 +128,6 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
         added += 1;
     }
     if added == 0 { Err(content()) } else { Ok(()) }
-}
-
-fn verifier_by_authority(roots: &Arc<RootCertStore>) -> Option<Arc<dyn ServerCertVerifier>> {
-    let builder = WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), provider());
-    // The builder fails only when there are no roots.
-    builder
-        .build()
-        .ok()
-        .map(|verifier| verifier as Arc<dyn ServerCertVerifier>)
 }
 
 fn configuration(purpose: Purpose, verifier: Arc<dyn ServerCertVerifier>) -> ClientConfig {

@@ -1,7 +1,7 @@
 //! `/v1/invitations/redeem` for agents, and a connection's invitation for admins.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Extension, Path, State};
@@ -30,7 +30,11 @@ pub(super) async fn redeem(
     context
         .redeem_limit
         .take(address, Instant::now())
-        .map_err(|wait| refused(RedeemRefusal::TooMany { retry_after: wait }))?;
+        .map_err(|wait| {
+            // Whole seconds, which is what Retry-After can say; none would be no advice.
+            let retry_after = Duration::from_secs(wait.as_secs() + 1);
+            refused(RedeemRefusal::TooMany { retry_after })
+        })?;
     let request = RedeemRequest::from_json(&body).map_err(|error| match error {
         redeem::RedeemError::UnsupportedVersion(_) => refused(RedeemRefusal::UnsupportedVersion),
         redeem::RedeemError::Malformed(why) => ApiError::BadRequest(why),
