@@ -83,12 +83,12 @@ impl Scene {
 
     /// A caller by HTTP/1.1 over TLS.
     pub(crate) async fn caller(&self) -> Caller {
-        Caller::http1(&self.relay, &self.token).await
+        Caller::http1(self.relay.home(), &self.token).await
     }
 
     /// A caller by HTTP/2 over TLS.
     pub(crate) async fn caller2(&self) -> Caller {
-        Caller::http2(&self.relay, &self.token).await
+        Caller::http2(self.relay.home(), &self.token).await
     }
 }
 
@@ -98,7 +98,6 @@ pub(crate) struct Whole {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
-    pub(crate) trailers: Option<HeaderMap>,
 }
 
 impl Whole {
@@ -110,12 +109,10 @@ impl Whole {
     {
         let (parts, body) = answer.into_parts();
         let collected = soon("the end of an answer", body.collect()).await.unwrap();
-        let trailers = collected.trailers().cloned();
         Self {
             status: parts.status,
             headers: parts.headers,
             body: collected.to_bytes().to_vec(),
-            trailers,
         }
     }
 

@@ -140,7 +140,7 @@ async fn the_loss_of_one_relay_does_not_disturb_the_link_to_another() {
     scene.agent.accept(&code).await;
     other.until_online("globex_to_widgets").await;
     let token = other.token(None).await;
-    let mut caller = Caller::http1(&other, &token).await;
+    let mut caller = Caller::http1(other.home(), &token).await;
     scene.relay.stop().await;
     scene
         .agent

@@ -5,11 +5,16 @@
 
 mod accept;
 mod calls;
+mod directories;
+mod drain;
+mod errors;
 mod harness;
 mod layers;
 mod link;
 mod refusals;
+mod secrets;
 mod sources;
 mod state;
+mod streams;
 mod tidy;
 mod vectors;

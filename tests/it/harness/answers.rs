@@ -2,10 +2,12 @@
 
 use std::future::pending;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use relay_agent::body::{self, Body, BodyError};
@@ -46,10 +48,15 @@ pub(crate) fn at_once(response: Response<Body>) -> Answer {
 
 /// Sends without end, a block of 64 KiB after the other.
 pub(crate) fn endless(_: Request<Recorded>) -> Answer {
-    at_once(Response::new(body::streaming(Endless)))
+    at_once(Response::new(counted(Arc::default())))
 }
 
-struct Endless;
+/// A body without end that counts the bytes taken from it.
+pub(crate) fn counted(taken: Arc<AtomicU64>) -> Body {
+    body::streaming(Endless(taken))
+}
+
+struct Endless(Arc<AtomicU64>);
 
 impl http_body::Body for Endless {
     type Data = Bytes;
@@ -60,13 +67,15 @@ impl http_body::Body for Endless {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         static BLOCK: [u8; 65536] = [7; 65536];
+        let length = BLOCK.len() as u64;
+        self.0.fetch_add(length, Ordering::Relaxed);
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&BLOCK)))))
     }
 }
 
 /// The writing end of a body that a test makes piece by piece. Dropped, the body ends.
 #[derive(Clone)]
-pub(crate) struct Pieces(mpsc::UnboundedSender<Frame<Bytes>>);
+pub(crate) struct Pieces(mpsc::UnboundedSender<Result<Frame<Bytes>, BodyError>>);
 
 /// A body and what feeds it.
 pub(crate) fn in_pieces() -> (Pieces, Body) {
@@ -77,15 +86,16 @@ pub(crate) fn in_pieces() -> (Pieces, Body) {
 impl Pieces {
     pub(crate) fn send(&self, piece: &str) {
         // Nobody may want it any more.
-        let _ = self.0.send(Frame::data(Bytes::from(piece.to_owned())));
+        let _ = self.0.send(Ok(Frame::data(Bytes::from(piece.to_owned()))));
     }
 
-    pub(crate) fn end_with(self, trailers: HeaderMap) {
-        let _ = self.0.send(Frame::trailers(trailers));
+    /// Breaks off.
+    pub(crate) fn fail(self) {
+        let _ = self.0.send(Err(BodyError::from("cut")));
     }
 }
 
-struct Receiving(mpsc::UnboundedReceiver<Frame<Bytes>>);
+struct Receiving(mpsc::UnboundedReceiver<Result<Frame<Bytes>, BodyError>>);
 
 impl http_body::Body for Receiving {
     type Data = Bytes;
@@ -95,6 +105,6 @@ impl http_body::Body for Receiving {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.0.poll_recv(context).map(|frame| frame.map(Ok))
+        self.0.poll_recv(context)
     }
 }

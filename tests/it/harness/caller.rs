@@ -16,10 +16,13 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{CONNECTION, TestRelay, Whole, soon};
+use super::relay::RelayHome;
+use super::{CONNECTION, Whole, soon};
 
 /// The header that callers show their token in.
 pub(crate) const RELAY_AUTHORIZATION: HeaderName = HeaderName::from_static("relay-authorization");
@@ -31,6 +34,8 @@ pub(crate) type AnswerHead =
 /// A caller with one connection to the relay.
 pub(crate) struct Caller {
     sender: Sender,
+    /// Closes the connection when the caller is dropped.
+    _driver: AbortOnDropHandle<()>,
     authority: String,
     token: String,
 }
@@ -42,28 +47,30 @@ enum Sender {
 
 impl Caller {
     /// HTTP/1.1 over TLS.
-    pub(crate) async fn http1(relay: &TestRelay, token: &str) -> Self {
+    pub(crate) async fn http1(relay: &RelayHome, token: &str) -> Self {
         let stream = tls(relay, b"http/1.1").await;
-        let sender = Sender::One(speak_http1(stream).await);
-        Self::new(sender, relay.home().authority(), token)
+        let sender = speak_http1(stream).await;
+        Self::new(sender, relay.authority(), token)
     }
 
     /// HTTP/2 over TLS.
-    pub(crate) async fn http2(relay: &TestRelay, token: &str) -> Self {
+    pub(crate) async fn http2(relay: &RelayHome, token: &str) -> Self {
         let stream = tls(relay, b"h2").await;
-        let sender = Sender::Two(speak_http2(stream).await);
-        Self::new(sender, relay.home().authority(), token)
+        let sender = speak_http2(stream).await;
+        Self::new(sender, relay.authority(), token)
     }
 
     /// HTTP/1.1 on the plain listener.
-    pub(crate) async fn plain(relay: &TestRelay, token: &str) -> Self {
-        let sender = Sender::One(speak_http1(tcp(relay).await).await);
-        Self::new(sender, relay.home().plain_authority(), token)
+    pub(crate) async fn plain(relay: &RelayHome, token: &str) -> Self {
+        let tcp = TcpStream::connect(relay.plain_authority()).await.unwrap();
+        let sender = speak_http1(tcp).await;
+        Self::new(sender, relay.plain_authority(), token)
     }
 
-    fn new(sender: Sender, authority: String, token: &str) -> Self {
+    fn new((sender, driver): (Sender, JoinHandle<()>), authority: String, token: &str) -> Self {
         Self {
             sender,
+            _driver: AbortOnDropHandle::new(driver),
             authority,
             token: token.to_owned(),
         }
@@ -154,21 +161,19 @@ impl Caller {
 
 /// The next piece of a body, as text; nothing at its end.
 pub(crate) async fn next_piece(body: &mut Incoming) -> Option<String> {
-    let frame = soon("the next piece of a body", body.frame()).await?;
-    let data = frame.unwrap().into_data().ok()?;
-    Some(String::from_utf8(data.to_vec()).unwrap())
-}
-
-/// A bare connection to the plain listener.
-pub(crate) async fn tcp(relay: &TestRelay) -> TcpStream {
-    TcpStream::connect(relay.home().plain_authority())
-        .await
-        .unwrap()
+    loop {
+        let frame = soon("the next piece of a body", body.frame()).await?;
+        let data = frame.unwrap().into_data().ok()?;
+        // HTTP/2 may end with an empty one.
+        if !data.is_empty() {
+            return Some(String::from_utf8(data.to_vec()).unwrap());
+        }
+    }
 }
 
 /// A TLS connection that trusts the relay's own certificate.
-pub(crate) async fn tls(relay: &TestRelay, protocol: &[u8]) -> TlsStream<TcpStream> {
-    let home = relay.home();
+pub(crate) async fn tls(relay: &RelayHome, protocol: &[u8]) -> TlsStream<TcpStream> {
+    let home = relay;
     let mut roots = RootCertStore::empty();
     roots.add(certificate(relay)).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -184,8 +189,8 @@ pub(crate) async fn tls(relay: &TestRelay, protocol: &[u8]) -> TlsStream<TcpStre
     connector.connect(host, tcp).await.unwrap()
 }
 
-fn certificate(relay: &TestRelay) -> CertificateDer<'static> {
-    let mut directories = vec![relay.home().state()];
+fn certificate(relay: &RelayHome) -> CertificateDer<'static> {
+    let mut directories = vec![relay.state()];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
@@ -199,7 +204,7 @@ fn certificate(relay: &TestRelay) -> CertificateDer<'static> {
     panic!("the relay has made no certificate");
 }
 
-async fn speak_http1<S>(stream: S) -> http1::SendRequest<Body>
+async fn speak_http1<S>(stream: S) -> (Sender, JoinHandle<()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -207,11 +212,11 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .unwrap();
-    tokio::spawn(connection.with_upgrades());
-    sender
+    let driver = tokio::spawn(async { drop(connection.with_upgrades().await) });
+    (Sender::One(sender), driver)
 }
 
-async fn speak_http2<S>(stream: S) -> http2::SendRequest<Body>
+async fn speak_http2<S>(stream: S) -> (Sender, JoinHandle<()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -219,6 +224,6 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .unwrap();
-    tokio::spawn(connection);
-    sender
+    let driver = tokio::spawn(async { drop(connection.await) });
+    (Sender::Two(sender), driver)
 }

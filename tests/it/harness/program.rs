@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{soon, wait_until};
+use super::wait_until;
 
 pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_agent");
 pub(crate) const RELAY: &str = env!("CARGO_BIN_EXE_relay");
@@ -26,27 +26,29 @@ pub(crate) async fn run(program: &'static str, arguments: &[&str]) -> Output {
     run_with(program, arguments, "").await
 }
 
-/// Runs a command to its end, with something on its standard input.
+/// Runs a command to its end, with something on its standard input. One that does not end is killed.
 pub(crate) async fn run_with(program: &'static str, arguments: &[&str], input: &str) -> Output {
-    let arguments: Vec<String> = arguments.iter().map(|one| (*one).to_owned()).collect();
-    let input = input.to_owned();
-    let running = tokio::task::spawn_blocking(move || {
-        let mut child = command(program)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A command that wants no input may have ended.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        child.wait_with_output().unwrap()
-    });
-    let output = soon("the end of a command", running).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (out, err) = (directory.path().join("out"), directory.path().join("err"));
+    let mut child = command(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(File::create(&out).unwrap())
+        .stderr(File::create(&err).unwrap())
+        .spawn()
+        .unwrap();
+    // A command that wants no input may have ended. What tests write fits into the pipe.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let status = Daemon {
+        child,
+        log: err.clone(),
+    }
+    .ended()
+    .await;
     Output {
-        code: output.status.code().unwrap(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
+        code: status.code().unwrap(),
+        out: fs::read_to_string(out).unwrap(),
+        err: fs::read_to_string(err).unwrap(),
     }
 }
 

@@ -48,7 +48,6 @@ pub(crate) struct Seen {
     pub(crate) target: String,
     pub(crate) headers: HeaderMap,
     body: Mutex<Vec<u8>>,
-    trailers: Mutex<Option<HeaderMap>>,
     is_over: AtomicBool,
     taken: AtomicU64,
 }
@@ -108,10 +107,6 @@ impl Seen {
     /// The body so far.
     pub(crate) fn body(&self) -> Vec<u8> {
         self.body.lock().unwrap().clone()
-    }
-
-    pub(crate) fn trailers(&self) -> Option<HeaderMap> {
-        self.trailers.lock().unwrap().clone()
     }
 
     /// One header's value, or the empty text.
@@ -179,7 +174,6 @@ where
         target: request.uri().to_string(),
         headers: request.headers().clone(),
         body: Mutex::default(),
-        trailers: Mutex::default(),
         is_over: AtomicBool::new(false),
         taken: AtomicU64::new(0),
     });
@@ -219,9 +213,6 @@ impl http_body::Body for Recorded {
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             if let Some(data) = frame.data_ref() {
                 self.seen.body.lock().unwrap().extend_from_slice(data);
-            }
-            if let Some(trailers) = frame.trailers_ref() {
-                *self.seen.trailers.lock().unwrap() = Some(trailers.clone());
             }
         }
         polled

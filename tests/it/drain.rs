@@ -1,0 +1,173 @@
+//! The end of either program: calls under way finish, new ones are refused as not sent, the link is closed with
+//! a reason, and a second signal ends it at once.
+
+use http::StatusCode;
+use nix::sys::signal::Signal;
+use relay_agent::body;
+use relay_agent::shutdown::Ended;
+
+use crate::harness::answers::{Pieces, in_pieces};
+use crate::harness::caller::next_piece;
+use crate::harness::program::{AGENT, Daemon, RELAY};
+use crate::harness::{CONNECTION, Scene, TestRelay, Upstream, answers, wait_until};
+
+/// A scene whose service answers `/` at once and everything else in pieces, and what feeds those.
+async fn scene() -> (Scene, Pieces) {
+    let (pieces, body) = in_pieces();
+    let body = std::sync::Mutex::new(Some(body));
+    let upstream = Upstream::new(move |request| {
+        let whole = request.uri().path() == "/";
+        let body = match whole {
+            true => body::full("at once"),
+            false => body.lock().unwrap().take().unwrap(),
+        };
+        answers::at_once(http::Response::new(body))
+    })
+    .await;
+    (Scene::around(upstream).await, pieces)
+}
+
+#[tokio::test]
+async fn a_draining_agent_finishes_its_calls_and_takes_no_new_ones() {
+    let (mut scene, pieces) = scene().await;
+    let mut caller = scene.caller().await;
+    let request = caller.request("GET", "/slow", body::empty());
+    let mut answer = caller.send(request).await.into_body();
+    pieces.send("before");
+    assert_eq!(next_piece(&mut answer).await.unwrap(), "before");
+
+    scene.agent.drain();
+    let mut other = scene.caller().await;
+    wait_until("new calls are refused", async || {
+        other.get("/").await.status == StatusCode::SERVICE_UNAVAILABLE
+    })
+    .await;
+    let refused = other.get("/").await;
+    let problem = refused.problem();
+    assert_eq!(problem.members["delivery"], "not-sent", "{problem:?}");
+    assert!(!refused.header("retry-after").is_empty());
+    assert!(scene.agent.status().await.draining);
+
+    pieces.send("after");
+    assert_eq!(next_piece(&mut answer).await.unwrap(), "after");
+    drop(pieces);
+    assert_eq!(next_piece(&mut answer).await, None);
+    assert_eq!(scene.agent.ended().await, Ended::Drained);
+}
+
+#[tokio::test]
+async fn a_draining_relay_finishes_its_calls_and_takes_no_new_ones() {
+    let (mut scene, pieces) = scene().await;
+    let mut caller = scene.caller().await;
+    let mut other = scene.caller2().await;
+    assert_eq!(other.get("/").await.text(), "at once");
+    let request = caller.request("GET", "/slow", body::empty());
+    let mut answer = caller.send(request).await.into_body();
+    pieces.send("before");
+    assert_eq!(next_piece(&mut answer).await.unwrap(), "before");
+
+    scene.relay.drain();
+    // On a connection that is open already, a call is refused or the connection is closed; nothing new is sent.
+    wait_until("the idle caller is let go", async || other.is_closed()).await;
+    pieces.send("after");
+    assert_eq!(next_piece(&mut answer).await.unwrap(), "after");
+    drop(pieces);
+    assert_eq!(next_piece(&mut answer).await, None);
+    assert_eq!(scene.relay.ended().await, Ended::Drained);
+    assert_eq!(scene.upstream.calls().len(), 2);
+    let told = |one: &relay_agent::agent::status::ConnectionStatus| {
+        let why = one.link.why.as_deref().unwrap_or_default();
+        why.contains("about to stop") || one.link.failures > 0
+    };
+    scene.agent.until(CONNECTION, told).await;
+}
+
+#[tokio::test]
+async fn an_idle_scene_drains_at_once() {
+    let (mut scene, _pieces) = scene().await;
+    assert_eq!(scene.agent.stop().await, Ended::Drained);
+    assert_eq!(scene.relay.stop().await, Ended::Drained);
+}
+
+#[tokio::test]
+async fn stopping_at_once_does_not_wait_for_calls() {
+    for stop_the_agent in [true, false] {
+        let (mut scene, pieces) = scene().await;
+        let mut caller = scene.caller().await;
+        let request = caller.request("GET", "/slow", body::empty());
+        let mut answer = caller.send(request).await.into_body();
+        pieces.send("before");
+        assert_eq!(next_piece(&mut answer).await.unwrap(), "before");
+        let ended = if stop_the_agent {
+            scene.agent.drain();
+            scene.agent.stop_now();
+            scene.agent.ended().await
+        } else {
+            scene.relay.drain();
+            scene.relay.stop_now();
+            scene.relay.ended().await
+        };
+        assert_eq!(ended, Ended::Stopped);
+        let cut = crate::harness::soon("the cut", http_body_util::BodyExt::collect(answer)).await;
+        assert!(cut.is_err(), "a call that was cut does not look whole");
+    }
+}
+
+#[tokio::test]
+async fn a_drain_that_takes_too_long_is_cut_short() {
+    let lines = "drain_timeout = '0s'";
+    let upstream = Upstream::new(answers::hang).await;
+    let mut scene = Scene::with(lines, "", upstream).await;
+    let mut caller = scene.caller().await;
+    let request = caller.request("GET", "/", body::empty());
+    let under_way = tokio::spawn(caller.begin(request));
+    scene.upstream.until_called(1).await;
+    assert_eq!(scene.relay.stop().await, Ended::Stopped);
+    under_way.abort();
+}
+
+#[tokio::test]
+async fn the_programs_drain_at_the_first_signal_and_stop_at_the_second() {
+    let (mut scene, pieces) = scene().await;
+    scene.agent.stop().await;
+    scene.relay.stop().await;
+    let file = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
+    let config = file(scene.relay.home().file());
+    let log = scene.relay.home().directory().join("log");
+    let mut relay = Daemon::start(RELAY, &["serve", "--config", &config], &log);
+    relay.until_logged("the relay is serving").await;
+    let config = file(scene.agent.home().file());
+    let log = scene.agent.home().directory().join("log");
+    let mut agent = Daemon::start(AGENT, &["run", "--config", &config], &log);
+    agent.until_logged("the link is up").await;
+
+    let mut caller = scene.caller().await;
+    let request = caller.request("GET", "/slow", body::empty());
+    let mut answer = caller.send(request).await.into_body();
+    pieces.send("before");
+    assert_eq!(next_piece(&mut answer).await.unwrap(), "before");
+    agent.signal(Signal::SIGTERM);
+    agent.until_logged("SIGTERM").await;
+    pieces.send("after");
+    assert_eq!(next_piece(&mut answer).await.unwrap(), "after");
+    agent.signal(Signal::SIGTERM);
+    assert!(agent.ended().await.success(), "{}", agent.log());
+    assert!(agent.log().contains("stopping at once"), "{}", agent.log());
+
+    relay.signal(Signal::SIGINT);
+    assert!(relay.ended().await.success(), "{}", relay.log());
+    assert!(
+        relay.log().contains("stopped ended=Drained"),
+        "{}",
+        relay.log()
+    );
+    assert!(!scene.relay.home().socket().exists());
+    assert!(!scene.agent.home().socket().exists());
+}
+
+#[tokio::test]
+async fn a_relay_without_agents_ends_at_the_first_signal() {
+    let mut relay = TestRelay::start().await;
+    relay.initiate("acme", "widgets").await;
+    assert_eq!(relay.stop().await, Ended::Drained);
+}
