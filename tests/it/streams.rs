@@ -171,3 +171,27 @@ async fn the_private_service_sees_its_own_host_and_neither_token_nor_the_callers
     }
     assert_eq!(scene.upstream.connections(), 1, "connections are kept");
 }
+
+#[tokio::test]
+async fn a_caller_that_goes_away_while_its_upload_is_held_back_gives_its_place_to_another() {
+    let upstream = Upstream::new(|request| match request.uri().path() {
+        "/hang" => answers::hang(request),
+        _ => answers::done(request),
+    })
+    .await;
+    let scene = Scene::with("", "max_in_flight = 1", upstream).await;
+    let mut caller = scene.caller2().await;
+    let sent = Arc::new(AtomicU64::new(0));
+    let body = answers::counted(Arc::clone(&sent));
+    let answer = tokio::spawn(caller.begin(caller.request("POST", "/hang", body)));
+    scene.upstream.until_called(1).await;
+    until_still(|| sent.load(Ordering::Relaxed)).await;
+    let mut other = scene.caller().await;
+    assert_eq!(other.get("/").await.problem().code, "upstream-busy");
+    answer.abort();
+    // The service itself does not read, and so does not see that its request has ended.
+    wait_until("the place is free", async || {
+        other.get("/").await.status.is_success()
+    })
+    .await;
+}
