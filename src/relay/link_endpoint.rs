@@ -93,9 +93,9 @@ impl LinkEndpoint {
     /// From the upgrade to the end of the link, logged either way.
     async fn welcome(self, upgrade: OnUpgrade, origin: Origin, place: OwnedSemaphorePermit) {
         match self.admit(upgrade, origin).await {
-            Ok(Some((link, slot))) => {
+            Ok(Some((link, slot, told))) => {
                 drop(place);
-                self.hold(link, slot, origin).await;
+                self.hold(link, slot, told, origin).await;
             }
             Ok(None) => {}
             Err(error) => {
@@ -104,12 +104,12 @@ impl LinkEndpoint {
         }
     }
 
-    /// The handshake. Nothing when the agent was refused, which is then said and logged.
+    /// The handshake: the link, and whether it told that this side is deactivated. Nothing when the agent was refused, which is then said and logged.
     async fn admit(
         &self,
         upgrade: OnUpgrade,
         origin: Origin,
-    ) -> Result<Option<(Link, LinkSlot)>, AcceptError> {
+    ) -> Result<Option<(Link, LinkSlot, bool)>, AcceptError> {
         let key = &self.shared.identity;
         let registry = &self.shared.registry;
         let arrival = Arrival::receive(upgrade).await?;
@@ -145,8 +145,9 @@ impl LinkEndpoint {
         // The place is given only to one who proved the identity: a stranger cannot take it.
         match registry.reserve_link(&connection) {
             Ok(slot) => {
-                let link = proven.accept(introduction.deactivated).await?;
-                Ok(Some((link, slot)))
+                let told = introduction.deactivated;
+                let link = proven.accept(told).await?;
+                Ok(Some((link, slot, told)))
             }
             Err(error) => {
                 let refusal = refusal::of_link(error);
@@ -161,7 +162,7 @@ impl LinkEndpoint {
     }
 
     /// Holds a link until it ends: serves the agent's requests, tells of changes, drains.
-    async fn hold(&self, link: Link, slot: LinkSlot, origin: Origin) {
+    async fn hold(&self, link: Link, slot: LinkSlot, told: bool, origin: Origin) {
         let connection = Arc::clone(slot.connection());
         let Link {
             peer,
@@ -196,7 +197,7 @@ impl LinkEndpoint {
         }
         let control = control::Control::new(&self.shared, &connection, go_aheads);
         let serving = http2::serve(outward, control, self.shared.shutdown.stopping());
-        let telling = self.tell_of_changes(&connection, &client, &handle);
+        let telling = self.tell_of_changes(&connection, told, &client, &handle);
         let end = tokio::select! {
             // The driver is polled to its end or the link is over anyway; the other two never finish
             // before it but by failure, and hold nothing that a cut would lose.
@@ -210,12 +211,12 @@ impl LinkEndpoint {
     async fn tell_of_changes(
         &self,
         connection: &Connection,
+        mut told: bool,
         client: &LaneClient,
         handle: &LinkHandle,
     ) {
         let mut changes = connection.changes();
-        // What the handshake said; a change since then is found by looking before waiting.
-        let mut told = None;
+        // `told` begins as what the handshake said; a change since then is found by looking before waiting.
         let mut draining = std::pin::pin!(self.drained(connection));
         loop {
             let record = connection.record();
@@ -234,14 +235,14 @@ impl LinkEndpoint {
                 return std::future::pending().await;
             }
             let deactivated = record.deactivated.here;
-            if told.is_some_and(|told| told != deactivated) {
+            if told != deactivated {
                 let message = StateMessage {
                     version: CONTROL_VERSION,
                     deactivated,
                 };
                 tell(client, STATE_PATH, &message).await;
             }
-            told = Some(deactivated);
+            told = deactivated;
             tokio::select! {
                 // Both only wait; a change is kept by the channel until it is looked at.
                 changed = changes.changed() => if changed.is_err() { return std::future::pending().await },

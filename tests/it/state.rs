@@ -3,7 +3,10 @@
 use http::StatusCode;
 use relay_agent::agent::status::{ConnectionState, ConnectionStatus};
 
-use crate::harness::{CONNECTION, Scene, Upstream, answers, wait_until};
+use crate::harness::relay::RelayHome;
+use crate::harness::{
+    CONNECTION, Scene, TestAgent, TestRelay, Upstream, Wire, answers, wait_until,
+};
 
 async fn scene() -> Scene {
     Scene::around(Upstream::new(answers::echo).await).await
@@ -224,4 +227,32 @@ async fn what_the_private_side_removed_while_the_relay_was_away_is_told_when_it_
         scene.agent.connection(CONNECTION).await.is_none()
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_changes_while_a_link_is_being_made_is_told() {
+    let wire = Wire::new().await;
+    let relay = TestRelay::at(RelayHome::behind(&wire, "")).await;
+    let agent = TestAgent::start().await;
+    agent.accept(&relay.initiate("acme", "widgets").await).await;
+    relay.until_online(CONNECTION).await;
+    for _ in 0..4 {
+        wire.cut();
+        relay.until_link(CONNECTION, "reconnecting").await;
+        let mut deactivated = false;
+        while relay.connection(CONNECTION).await["link"]["status"] != "online" {
+            deactivated = !deactivated;
+            let verb = if deactivated {
+                "deactivate"
+            } else {
+                "activate"
+            };
+            relay.order(CONNECTION, verb).await;
+        }
+        agent
+            .until(CONNECTION, |one| {
+                one.link.is_online() && one.deactivated_there == deactivated
+            })
+            .await;
+    }
 }
