@@ -7,12 +7,13 @@ use std::time::Duration;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::Link;
+use super::tls::Stream;
 use super::websocket::{self, ExchangeError, WebSocket};
 use crate::body::{self, Body};
 use crate::identity::{ConnectionId, PublicKey, SigningKey};
@@ -24,7 +25,7 @@ use crate::protocol::handshake::{
 /// How long hyper may take to hand the connection over after the 101 was written.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
 
-type Socket = WebSocket<TokioIo<Upgraded>>;
+type Socket = WebSocket<Stream>;
 
 /// An agent that upgraded and said hello.
 pub struct Arrival {
@@ -109,7 +110,7 @@ pub fn upgrade(
 }
 
 impl Arrival {
-    /// Waits for the upgraded connection and the agent's hello.
+    /// Waits for the upgraded connection, which must be served over a [`Stream`], and the agent's hello.
     ///
     /// # Errors
     /// [`AcceptError`].
@@ -118,9 +119,13 @@ impl Arrival {
             .await
             .map_err(|_| AcceptError::Upgrade(None))?
             .map_err(|error| AcceptError::Upgrade(Some(error)))?;
+        let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<Stream>>() else {
+            return Err(AcceptError::Upgrade(None));
+        };
         let limits = Some(websocket::limits());
         let mut websocket =
-            WebSocket::from_raw_socket(TokioIo::new(upgraded), Role::Server, limits).await;
+            WebSocket::from_partially_read(io.into_inner(), read_buf.into(), Role::Server, limits)
+                .await;
         let hello = websocket::receive(&mut websocket)
             .await
             .map_err(AcceptError::Exchange)?;

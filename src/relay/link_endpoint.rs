@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::clock;
 use super::record::Side;
@@ -198,10 +199,12 @@ impl LinkEndpoint {
         let control = control::Control::new(&self.shared, &connection, go_aheads);
         let serving = http2::serve(outward, control, self.shared.shutdown.stopping());
         let telling = self.tell_of_changes(&connection, told, &client, &handle);
+        // In a task of its own: frames come often, what the other two wait for hardly ever.
+        let mut driver = AbortOnDropHandle::new(tokio::spawn(driver.run()));
         let end = tokio::select! {
-            // The driver is polled to its end or the link is over anyway; the other two never finish
+            // The driver goes on in its task until the link is over; the other two never finish
             // before it but by failure, and hold nothing that a cut would lose.
-            end = driver.run() => end,
+            end = &mut driver => end.unwrap_or_else(|_| LinkEnd::Lost("the driver failed".to_owned())),
             end = async { tokio::join!(served(serving), telling).0 } => end,
         };
         tracing::info!(connection = %name, reason = %end, "link ended");
