@@ -39,7 +39,7 @@ pub enum DirectoryError {
     },
     /// It is somebody else's.
     #[error(
-        "{path:?} belongs to user {owner}, and this program runs as user {own}; run it as its owner, or run: chown -R {own} {path:?}"
+        "{path:?} belongs to user {owner}, and this program runs as user {own}; {}", remedy(path, *owner, *own)
     )]
     NotOurs {
         /// The directory in question.
@@ -67,6 +67,14 @@ pub enum DirectoryError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// Root can become the owner; handing a daemon's directory to root would only lock the daemon out.
+fn remedy(path: &Path, owner: u32, own: u32) -> String {
+    if own == 0 {
+        return format!("run it as the owner: runuser -u \"$(id -nu {owner})\" -- COMMAND");
+    }
+    format!("run it as the owner, or run: chown -R {own} {path:?}")
 }
 
 /// Makes a directory with mode 0700 where nothing is yet, then checks as [`check_private_directory`] does.

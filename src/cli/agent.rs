@@ -124,7 +124,11 @@ impl Place {
                 .clone()
                 .unwrap_or_else(|| AgentConfig::socket_path(self.config.as_deref())),
             when_not_running: "Start it (systemctl start relay-agent, or: agent run), or name its socket with --socket.",
-            exit_code_of: |code| AcceptCode::parse(code).map(exit_code_of),
+            exit_code_of: |code| match code {
+                // What was named on the command line and is not there is a mistake of usage.
+                "no-such-connection" => Some(ExitCode::Usage),
+                _ => AcceptCode::parse(code).map(exit_code_of),
+            },
         }
     }
 

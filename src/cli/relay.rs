@@ -99,6 +99,7 @@ fn exit_code_of(code: &str) -> Option<ExitCode> {
         "unknown-connection" | "unknown-token" | "bad-name" | "bad-request" => {
             Some(ExitCode::Usage)
         }
+        "name-taken" => Some(ExitCode::CannotWrite),
         _ => None,
     }
 }

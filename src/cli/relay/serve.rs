@@ -6,6 +6,7 @@ use crate::cli::exit_code::{ExitCode, Failure};
 use crate::error_chain::chain;
 use crate::logging;
 use crate::relay::config::RelayConfig;
+use crate::relay::store::StoreError;
 use crate::relay::{BuildError, Relay};
 use crate::shutdown::{self, Ended, Shutdown};
 
@@ -44,6 +45,7 @@ pub(super) fn read(config: Option<&Path>) -> Result<RelayConfig, Failure> {
 
 fn not_built(error: &BuildError) -> Failure {
     let (code, remedy) = match error {
+        BuildError::Store(StoreError::InUse { .. }) => (ExitCode::TryAgain, String::new()),
         BuildError::StateDirectory(_) | BuildError::Identity(_) | BuildError::Store(_) => {
             (ExitCode::CannotWrite, String::new())
         }

@@ -13,6 +13,9 @@ pub(super) const REMOVED_HERE: &str = "the connection was removed on the public 
 /// have vanished without a word, which takes half a minute to notice.
 const ALREADY_LINKED_RETRY_AFTER: u64 = 30;
 
+/// An agent of other versions may try again after this, in seconds: somebody has to install something first.
+const OTHER_VERSION_RETRY_AFTER: u64 = 300;
+
 pub(super) fn of_link(error: LinkRefusal) -> Refusal {
     let (code, text, retry_after) = match error {
         LinkRefusal::Unknown => (
@@ -49,7 +52,7 @@ pub(super) fn of_version(error: &HandshakeError) -> Refusal {
     Refusal {
         code: RefusalCode::UnsupportedVersion,
         text: format!("{error}; upgrade the older of agent and relay"),
-        retry_after: None,
+        retry_after: Some(OTHER_VERSION_RETRY_AFTER),
     }
 }
 
