@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::failure::Failure;
-use crate::relayed::{AGENT_BINARY, RELAY_BINARY};
+use crate::relayed::{agent_binary, relay_binary};
 
 /// A token that may call every connection.
 pub(crate) fn token(relay_config: &Path) -> Result<String, Failure> {
     run(
-        Command::new(RELAY_BINARY)
+        Command::new(relay_binary())
             .args(["token", "create", "--name", "bench", "--config"])
             .arg(relay_config),
         "",
@@ -23,7 +23,9 @@ pub(crate) fn initiate(relay_config: &Path, name: &str) -> Result<String, Failur
         "initiate", "--local", "public", "--remote", "private", "--name", name, "--config",
     ];
     run(
-        Command::new(RELAY_BINARY).args(arguments).arg(relay_config),
+        Command::new(relay_binary())
+            .args(arguments)
+            .arg(relay_config),
         "",
     )
 }
@@ -31,7 +33,7 @@ pub(crate) fn initiate(relay_config: &Path, name: &str) -> Result<String, Failur
 /// Redeems the code, by the daemon if it runs. The code goes by standard input, as it should.
 pub(crate) fn accept(agent_config: &Path, code: &str) -> Result<(), Failure> {
     run(
-        Command::new(AGENT_BINARY)
+        Command::new(agent_binary())
             .args(["accept", "--yes", "--config"])
             .arg(agent_config)
             .arg("-"),
@@ -43,7 +45,7 @@ pub(crate) fn accept(agent_config: &Path, code: &str) -> Result<(), Failure> {
 /// How many links the relay says are up.
 pub(crate) fn online(relay_config: &Path) -> Result<usize, Failure> {
     let listing = run(
-        Command::new(RELAY_BINARY)
+        Command::new(relay_binary())
             .args(["connections", "--json", "--config"])
             .arg(relay_config),
         "",

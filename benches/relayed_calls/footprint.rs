@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::connections;
 use crate::failure::Failure;
 use crate::process;
-use crate::relayed::{AGENT_BINARY, RELAY_BINARY, Relayed};
+use crate::relayed::{Relayed, agent_binary, relay_binary};
 use crate::settings::Settings;
 use crate::table::{Table, median};
 
@@ -41,11 +41,11 @@ pub(crate) fn idle_memory(relayed: &Relayed, table: &mut Table) -> Result<(), Fa
         mebibytes(process::resident_kib(relay)?),
     );
     for (name, path, goal) in [
-        ("agent", AGENT_BINARY, Some(8.0)),
-        ("relay", RELAY_BINARY, None),
+        ("agent", agent_binary(), Some(8.0)),
+        ("relay", relay_binary(), None),
     ] {
-        let bytes = fs::metadata(path)
-            .map_err(Failure::because(format!("measure {path}")))?
+        let bytes = fs::metadata(&path)
+            .map_err(Failure::because(format!("measure {}", path.display())))?
             .len();
         table.single(
             format!("{name}: binary, stripped"),

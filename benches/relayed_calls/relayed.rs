@@ -1,5 +1,7 @@
 //! What is measured: load → relay ◂── the link ── agent → upstream, as release binaries with one connection.
 
+use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -15,15 +17,22 @@ use crate::target::Target;
 use crate::upstream::Upstream;
 use crate::wrk;
 
-/// The release binaries: `cargo bench` builds them with its own profile, which inherits from release.
-pub(crate) const RELAY_BINARY: &str = env!("CARGO_BIN_EXE_relay");
-pub(crate) const AGENT_BINARY: &str = env!("CARGO_BIN_EXE_agent");
-
 /// By then the agent has linked, or something is wrong.
 const LINK_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How often to look whether the link is up: well under the time that is measured with it.
 const LINK_POLL: Duration = Duration::from_millis(2);
+
+/// The relay to measure: `RELAY_BINARY`, else the one that `cargo bench` built with its own profile, which inherits
+/// from release, but with the features that tests switch on in dependencies.
+pub(crate) fn relay_binary() -> OsString {
+    env::var_os("RELAY_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_relay").into())
+}
+
+/// The agent to measure: `AGENT_BINARY`, else as with the relay.
+pub(crate) fn agent_binary() -> OsString {
+    env::var_os("AGENT_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_agent").into())
+}
 
 /// The running pair.
 pub(crate) struct Relayed {
@@ -143,7 +152,7 @@ impl Relayed {
 }
 
 fn start_relay(config: &Path, directory: &Path, callers: SocketAddr) -> Result<Process, Failure> {
-    let mut command = Command::new(RELAY_BINARY);
+    let mut command = Command::new(relay_binary());
     command.arg("serve").arg("--config").arg(config);
     let mut relay = Process::start("relay", &mut command, directory.join("relay.log"))?;
     relay.wait_for_listener(callers)?;
@@ -151,7 +160,7 @@ fn start_relay(config: &Path, directory: &Path, callers: SocketAddr) -> Result<P
 }
 
 fn start_agent(config: &Path, directory: &Path) -> Result<Process, Failure> {
-    let mut command = Command::new(AGENT_BINARY);
+    let mut command = Command::new(agent_binary());
     command.arg("run").arg("--config").arg(config);
     Process::start("agent", &mut command, directory.join("agent.log"))
 }
