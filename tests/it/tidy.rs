@@ -126,6 +126,20 @@ fn every_file_follows_the_rules() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
+/// A number that stands in two places drifts.
+#[test]
+fn the_readme_names_the_rust_version_of_the_manifest() {
+    let manifest = include_str!("../../Cargo.toml");
+    let version = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("rust-version = "));
+    let wanted = format!("Rust {} or newer", version.unwrap().trim_matches('"'));
+    assert!(
+        include_str!("../../README.md").contains(&wanted),
+        "{wanted:?} is not in README.md"
+    );
+}
+
 #[test]
 fn files_are_short() {
     let mut lengths: Vec<_> = below("src").iter().map(Source::length).collect();

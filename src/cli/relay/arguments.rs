@@ -88,7 +88,7 @@ pub(super) struct Initiate {
     /// The private side's short name.
     #[arg(long, value_name = "NAME")]
     pub(super) remote: Name,
-    /// The connection's name [default: <local>_to_<remote>].
+    /// The connection's name; without it `<local>_to_<remote>`.
     #[arg(long)]
     pub(super) name: Option<Name>,
     /// A sentence about it.
