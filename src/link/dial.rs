@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 pub use self::proxy::ProxyError;
 use super::tls::client::ClientTls;
-use super::tls::{Stream, TlsError};
+use super::tls::{ReadAhead, Stream, TlsError};
 use crate::invitation::{RelayUrl, TlsPin};
 use crate::secret::Secret;
 
@@ -136,7 +136,7 @@ impl Dialer {
         };
         prepare(&tcp);
         if !relay.is_tls() {
-            return Ok(Stream::Plain(tcp));
+            return Ok(Stream::Plain(ReadAhead::new(tcp)));
         }
         let host = relay.host();
         within("TLS", TLS_TIMEOUT, self.tls.connect(host, pin, tcp))

@@ -19,14 +19,14 @@ use rustls::crypto::CryptoProvider;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use self::read_ahead::ReadAhead;
+pub use self::read_ahead::ReadAhead;
 use crate::protocol::handshake::{EXPORTER_LABEL, EXPORTER_LENGTH};
 
 /// A TCP connection, with or without TLS on it.
 #[derive(Debug)]
 pub enum Stream {
     /// As it is.
-    Plain(TcpStream),
+    Plain(ReadAhead<TcpStream>),
     /// This side began.
     Client(Box<tokio_rustls::client::TlsStream<ReadAhead<TcpStream>>>),
     /// The other side began.
@@ -137,7 +137,7 @@ impl Stream {
     #[must_use]
     pub fn tcp(&self) -> &TcpStream {
         match self {
-            Self::Plain(stream) => stream,
+            Self::Plain(stream) => stream.get_ref(),
             Self::Client(stream) => stream.get_ref().0.get_ref(),
             Self::Server(stream) => stream.get_ref().0.get_ref(),
         }

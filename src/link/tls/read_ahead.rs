@@ -7,10 +7,14 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// How much is read at once: four full TLS records.
 const READ_SIZE: usize = 64 * 1024;
+/// A reader that asks for as much as a full TLS record gets it without a copy.
+const LARGE_ENOUGH: usize = 16 * 1024;
+/// How much [`ReadAhead::look`] reads: an ordinary request's head.
+const LOOK_SIZE: usize = 2 * 1024;
 
 /// See the module. Writes go through untouched.
 #[derive(Debug)]
@@ -24,7 +28,8 @@ pub struct ReadAhead<S> {
 }
 
 impl<S> ReadAhead<S> {
-    pub(super) const fn new(inner: S) -> Self {
+    /// Reads from `inner`.
+    pub const fn new(inner: S) -> Self {
         Self {
             inner,
             buffer: Vec::new(),
@@ -45,6 +50,25 @@ impl<S> ReadAhead<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> ReadAhead<S> {
+    /// Waits for the first `enough` bytes, or the end, and shows what is there; reading gives them again.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub async fn look(&mut self, enough: usize) -> io::Result<&[u8]> {
+        while self.buffer.len() - self.taken < enough {
+            let seen = self.buffer.len();
+            self.buffer.resize(seen + LOOK_SIZE, 0);
+            let outcome = self.inner.read(&mut self.buffer[seen..]).await;
+            self.buffer.truncate(seen + *outcome.as_ref().unwrap_or(&0));
+            if outcome? == 0 {
+                break;
+            }
+        }
+        Ok(&self.buffer[self.taken..])
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -56,7 +80,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
             this.hand_on(target);
             return Poll::Ready(Ok(()));
         }
-        if !this.is_busy {
+        if !this.is_busy || target.remaining() >= LARGE_ENOUGH {
             this.buffer = Vec::new();
             this.taken = 0;
             let room = target.remaining();
@@ -112,7 +136,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
 
     use super::*;
 
@@ -135,6 +159,27 @@ mod tests {
         }
         writing.await.unwrap().unwrap();
         assert!(received == expected);
+    }
+
+    #[tokio::test]
+    async fn what_was_looked_at_is_read_all_the_same() {
+        let (mut writer, reader) = tokio::io::duplex(300_000);
+        let mut reader = ReadAhead::new(reader);
+        let writing = tokio::spawn(async move {
+            for piece in [&b"P"[..], b"RI", b" and more"] {
+                writer.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        });
+        assert!(reader.look(3).await.unwrap().starts_with(b"PRI"));
+        let mut all = String::new();
+        reader.read_to_string(&mut all).await.unwrap();
+        writing.await.unwrap();
+        assert_eq!(all, "PRI and more");
+        assert!(
+            reader.look(3).await.unwrap().is_empty(),
+            "the end is not waited for"
+        );
     }
 
     #[tokio::test]

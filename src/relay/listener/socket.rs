@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -17,7 +16,7 @@ use super::connection::{self, Connection};
 use super::{ListenerLimits, Routes, Security};
 use crate::body::Body;
 use crate::forwarding::forwarded_value;
-use crate::link::tls::Stream;
+use crate::link::tls::{ReadAhead, Stream};
 use crate::protocol::LINK_PATH;
 use crate::protocol::handshake::Binding;
 use crate::relay::api;
@@ -25,8 +24,6 @@ use crate::relay::forward::{self, CallerSocket};
 use crate::relay::link_endpoint;
 use crate::shutdown::Shutdown;
 
-/// The pause while the first three bytes of a plain socket dribble in.
-const PAUSE_FOR_BYTES: Duration = Duration::from_millis(5);
 /// What an HTTP/2 connection begins with (RFC 9113, section 3.4), and no HTTP/1.1 method does.
 const HTTP2_PREFACE: &[u8; 3] = b"PRI";
 
@@ -128,22 +125,14 @@ async fn open(tcp: TcpStream, security: &Security) -> io::Result<(Stream, bool)>
             Ok((stream, is_http2))
         }
         Security::Balancer | Security::Plain => {
-            let is_http2 = begins_http2(&tcp).await?;
+            // Known in advance (RFC 9113, section 3.3), or HTTP/1.1: the first bytes tell.
+            let mut tcp = ReadAhead::new(tcp);
+            let is_http2 = tcp
+                .look(HTTP2_PREFACE.len())
+                .await?
+                .starts_with(HTTP2_PREFACE);
             Ok((Stream::Plain(tcp), is_http2))
         }
-    }
-}
-
-/// Whether a plain socket begins with HTTP/2, known in advance; nothing is consumed.
-async fn begins_http2(tcp: &TcpStream) -> io::Result<bool> {
-    let mut first = [0; HTTP2_PREFACE.len()];
-    loop {
-        let count = tcp.peek(&mut first).await?;
-        let seen = &first[..count];
-        if count == first.len() || count == 0 || !HTTP2_PREFACE.starts_with(seen) {
-            return Ok(seen == HTTP2_PREFACE);
-        }
-        tokio::time::sleep(PAUSE_FOR_BYTES).await;
     }
 }
 
