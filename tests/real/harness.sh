@@ -10,6 +10,8 @@
 # REAL_TESTS_CACHE             where Python environments and the like stay for the next run
 
 set -u
+# Scripts give the programs under test a home of their own; the compiler still lives in this one.
+export RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup} CARGO_HOME=${CARGO_HOME:-$HOME/.cargo}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 script=$(basename "$0" .sh)
 work=$(mktemp -d "/tmp/real-$script-XXXXXX")
