@@ -19,6 +19,7 @@ use crate::body::{self, Body};
 use crate::identity::{PublicKey, SigningKey};
 use crate::link::http2::{self, LaneClient};
 use crate::link::server::{self, Arrival};
+use crate::link::tls::{ReadAhead, Stream};
 use crate::link::{Link, LinkHandle};
 use crate::protocol::handshake::{Binding, Introduction, Refusal, RefusalCode};
 use crate::session::WINDOW;
@@ -65,7 +66,7 @@ impl Relay {
                     async move { Ok::<_, Infallible>(response) }
                 });
                 let connection = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
+                    .serve_connection(TokioIo::new(Stream::Plain(ReadAhead::new(stream))), service)
                     .with_upgrades();
                 tokio::spawn(connection);
             }
