@@ -36,6 +36,8 @@ pub(super) struct Online {
     messages: mpsc::Receiver<ControlMessage>,
     outward: LaneClient,
     telling: Option<Telling>,
+    /// Whether the relay could not be told something: then this link is closed, and the next one tells.
+    has_failed_to_tell: bool,
 }
 
 impl Online {
@@ -62,6 +64,7 @@ impl Online {
             messages,
             outward,
             telling: None,
+            has_failed_to_tell: false,
         }
     }
 
@@ -73,6 +76,9 @@ impl Online {
             Some(message) = self.messages.recv() => Event::Told(message),
             (message, result) = optional(&mut self.telling) => {
                 self.telling = None;
+                // A try on a lane that is dead fails at once, so that tries without end would keep
+                // the end of the link from ever being seen.
+                self.has_failed_to_tell = result.is_err();
                 Event::Delivered(message, result)
             }
             end = optional(&mut self.driver) => {
@@ -88,7 +94,7 @@ impl Online {
 
     /// Tells the relay what it does not know of this side yet, one message at a time.
     pub(super) fn tell_what_changed(&mut self, record: &ConnectionRecord) {
-        if self.telling.is_some() {
+        if self.telling.is_some() || self.has_failed_to_tell {
             return;
         }
         let message = match record.standing {
