@@ -6,6 +6,7 @@
 mod control;
 mod refusal;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,7 +206,8 @@ impl LinkEndpoint {
             // The driver goes on in its task until the link is over; the other two never finish
             // before it but by failure, and hold nothing that a cut would lose.
             end = &mut driver => end.unwrap_or_else(|_| LinkEnd::Lost("the driver failed".to_owned())),
-            end = async { tokio::join!(served(serving), telling).0 } => end,
+            end = served(serving) => end,
+            never = telling => match never {},
         };
         tracing::info!(connection = %name, reason = %end, "link ended");
     }
@@ -217,7 +219,7 @@ impl LinkEndpoint {
         mut told: bool,
         client: &LaneClient,
         handle: &LinkHandle,
-    ) {
+    ) -> Infallible {
         let mut changes = connection.changes();
         // `told` begins as what the handshake said; a change since then is found by looking before waiting.
         let mut draining = std::pin::pin!(self.drained(connection));
