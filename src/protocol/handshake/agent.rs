@@ -3,7 +3,7 @@
 use super::transcript::{self, read_plain, read_signed, write_json, write_plain, write_signed};
 use super::{
     ACCEPTED, AcceptedBody, Binding, CHALLENGE, ChallengeBody, Digest, HELLO, HandshakeError,
-    HelloBody, Introduction, Nonce, PROOF, ProofBody, REFUSED, Refusal,
+    HelloBody, Introduction, Nonce, PROOF, ProofBody, REFUSED, Refusal, RefusalCode,
 };
 use crate::identity::{ConnectionId, PublicKey, SigningKey};
 use crate::protocol::LINK_VERSION;
@@ -76,7 +76,15 @@ impl AgentHello {
         key: &SigningKey,
     ) -> Result<(Vec<u8>, AgentProof), HandshakeError> {
         if message.first() == Some(&REFUSED) {
-            return Err(read_refusal(&self.message, &self.relay, message));
+            let refused = read_refusal(&self.message, &self.relay, message);
+            if matches!(&refused, HandshakeError::Refused(refusal) if refusal.code == RefusalCode::BadProof)
+            {
+                // Nothing was proved yet: someone else's proof was refused, under a copy of this hello.
+                return Err(HandshakeError::Malformed(
+                    "a refusal of a proof that was not given",
+                ));
+            }
+            return Err(refused);
         }
         let challenge = read_signed::<ChallengeBody>(CHALLENGE, message, "no challenge")?;
         let signed = transcript::challenge(&self.message, &challenge.json);

@@ -142,6 +142,22 @@ fn a_refusal_counts_only_when_the_relay_signed_it() {
 }
 
 #[test]
+fn a_copied_hello_with_a_false_proof_does_not_end_the_connection() {
+    let pair = pair();
+    let hello = pair.hello(EXPORTER);
+    let in_the_middle = Binding::Exporter([8; EXPORTER_LENGTH]);
+    let (_, waiting) = pair.challenge(&hello, in_the_middle);
+    let refusal = Refusal {
+        code: RefusalCode::BadProof,
+        text: "not the key".to_owned(),
+        retry_after: None,
+    };
+    let refused = waiting.refuse(&pair.relay, &refusal);
+    let error = hello.handle_challenge(&refused, &pair.agent).err();
+    assert!(matches!(error, Some(HandshakeError::Malformed(_))));
+}
+
+#[test]
 fn an_old_refusal_cannot_be_played_again() {
     let pair = pair();
     let refusal = Refusal {
