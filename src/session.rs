@@ -104,11 +104,13 @@ enum Closing {
 }
 
 impl Session {
-    /// A new session. `peer_window` is how many unread bytes of a lane the peer is ready to hold.
+    /// A new session. `peer_window` is how many unread bytes of a lane the peer is ready to hold; more
+    /// than [`WINDOW`] is not made use of, because as much is kept here until it is acknowledged.
     #[must_use]
     pub fn new(peer_window: u64, now: Duration) -> Self {
+        let window = peer_window.min(WINDOW);
         Self {
-            outgoing: Lane::BOTH.map(|lane| Outgoing::new(lane, peer_window)),
+            outgoing: Lane::BOTH.map(|lane| Outgoing::new(lane, window)),
             incoming: [Incoming::new(), Incoming::new()],
             liveness: Liveness::new(now),
             next_lane: Lane::Inward,

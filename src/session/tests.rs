@@ -253,6 +253,16 @@ fn a_sender_stops_at_the_window_until_the_reader_has_read() {
 }
 
 #[test]
+fn a_peer_that_promises_to_hold_everything_makes_nobody_keep_everything() {
+    let mut session = Session::new(u64::MAX, Duration::ZERO);
+    while session.write(Lane::Inward, &[0; MAX_PAYLOAD]) > 0 {
+        while session.poll_frame(Duration::ZERO).is_some() {}
+        assert!(session.unacknowledged(Lane::Inward) <= WINDOW);
+    }
+    assert_eq!(session.unacknowledged(Lane::Inward), WINDOW);
+}
+
+#[test]
 fn a_peer_that_overruns_the_window_breaks_a_rule() {
     let mut session = Session::new(WINDOW, Duration::ZERO);
     let payload = Bytes::from(vec![0; MAX_PAYLOAD]);
