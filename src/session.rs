@@ -202,6 +202,15 @@ impl Session {
         }
     }
 
+    /// The code that this side closes with, once that was asked for.
+    #[must_use]
+    pub const fn closing_with(&self) -> Option<CloseCode> {
+        match self.closing {
+            Closing::Asked(code, _) | Closing::Sent(code) => Some(code),
+            Closing::No => None,
+        }
+    }
+
     /// The code of this side's close frame, once it was sent.
     #[must_use]
     pub const fn closed_with(&self) -> Option<CloseCode> {

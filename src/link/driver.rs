@@ -24,6 +24,9 @@ use crate::session::Received;
 const TAKE_AT_ONCE: usize = 32;
 /// How long the other side may take to hang up after our close frame.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long the close frame itself may take when the socket takes nothing: no longer than a side that
+/// says nothing is borne with.
+const UNSENT: Duration = Duration::from_secs(10);
 
 /// The future that makes a link move. See the module.
 pub struct LinkDriver {
@@ -63,7 +66,7 @@ struct Driving<S> {
     is_dirty: bool,
     /// Whether the WebSocket takes nothing more now.
     is_blocked: bool,
-    /// Our close frame is out; the other side has until then to hang up.
+    /// This side closes; the link has until then to end.
     closing: Option<(CloseCode, Instant)>,
 }
 
@@ -203,17 +206,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driving<S> {
         Ok(true)
     }
 
-    /// When the clock matters next. Notes when our close frame went out.
+    /// When the clock matters next. Notes when this side began to close, which the other side must not
+    /// be able to put off by reading nothing.
     fn due_at(&mut self) -> Result<Instant, LinkEnd> {
         if let Some((_, deadline)) = self.closing {
             return Ok(deadline);
         }
         let state = self.shared.lock();
-        if let Some(code) = state.session.closed_with()
-            && !self.is_dirty
-        {
+        if let Some(code) = state.session.closing_with() {
+            let is_out = state.session.closed_with().is_some() && !self.is_dirty;
             drop(state);
-            let deadline = Instant::now() + LINGER;
+            let deadline = Instant::now() + if is_out { LINGER } else { UNSENT };
             self.closing = Some((code, deadline));
             return Ok(deadline);
         }

@@ -343,3 +343,26 @@ mod pieces_of_a_body {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_close_is_not_put_off_by_a_peer_that_talks_and_does_not_read() {
+    let (agent, relay) = tokio::io::duplex(1024);
+    let agent = link(agent, Role::Client).await;
+    let mut relay = websocket(relay, Role::Server).await;
+    let end = drive(agent.driver);
+    let mut lane = agent.outward;
+    lane.write_all(&[0; 64 * 1024]).await.unwrap();
+    agent.handle.close(CloseCode::Removed, "no longer wanted");
+    let talking = async {
+        for token in 0..60 {
+            let ping = crate::protocol::frame::Frame::Ping(token).encode();
+            if relay.send(Message::Binary(ping)).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let (end, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(30), end), talking);
+    let end = end.unwrap().unwrap();
+    assert!(matches!(end, LinkEnd::ClosedHere(CloseCode::Removed)));
+}
