@@ -19,8 +19,8 @@ mod rule;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::Method;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, Method};
 
 pub use explain::{Explanation, RuleVerdict, explain};
 pub use path::Ambiguity;
@@ -52,6 +52,9 @@ pub enum Denied {
     /// The path could be read in more than one way.
     #[error(transparent)]
     Ambiguous(Ambiguity),
+    /// A header asks for another method or path than the request's own, which the rules are about.
+    #[error("the header {0} asks for another method or path than the request's own")]
+    Override(&'static str),
     /// None of the upstream's rules allows this method on this path.
     #[error("no rule of the private side allows this method on this path")]
     NoRule,
@@ -66,6 +69,30 @@ impl Policy {
             .map(|(name, rules)| (Arc::from(name.as_str()), rules))
             .collect();
         Self { upstreams }
+    }
+}
+
+/// Headers by which some frameworks let a request stand for another one: what was matched would not be
+/// what is done. Refused rather than removed, since without them the request means something else.
+const OVERRIDES: [&str; 5] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+];
+
+/// Refuses headers that ask for another method or path.
+///
+/// # Errors
+/// [`Denied::Override`] naming the header.
+pub fn check_headers(headers: &HeaderMap) -> Result<(), Denied> {
+    match OVERRIDES
+        .into_iter()
+        .find(|name| headers.contains_key(*name))
+    {
+        Some(name) => Err(Denied::Override(name)),
+        None => Ok(()),
     }
 }
 

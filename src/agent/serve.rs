@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 pub use gateway::{Gateway, GatewayError};
 
 use self::refusal::Refusal;
-use super::policy::{Denied, Permitted, decide};
+use super::policy::{Denied, Permitted, check_headers, decide};
 use super::upstream::Websocket;
 use crate::body::{self, Body};
 use crate::error_chain::chain;
@@ -154,7 +154,9 @@ fn permit(gateway: &Gateway, request: &Request<Incoming>) -> Result<Permitted, R
     let (Some(upstream), Some(path_and_query)) = (uri.authority(), uri.path_and_query()) else {
         return Err(Refusal::Denied(Denied::UnknownUpstream));
     };
-    decide(&gateway.policy, upstream.as_str(), method, path_and_query).map_err(|denied| {
+    let decided = decide(&gateway.policy, upstream.as_str(), method, path_and_query)
+        .and_then(|permitted| check_headers(request.headers()).map(|()| permitted));
+    decided.map_err(|denied| {
         debug!(upstream = upstream.as_str(), reason = %denied, "a call was denied");
         Refusal::Denied(denied)
     })

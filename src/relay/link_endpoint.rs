@@ -245,7 +245,11 @@ impl LinkEndpoint {
                     version: CONTROL_VERSION,
                     deactivated,
                 };
-                tell(client, STATE_PATH, &message).await;
+                if !tell(client, STATE_PATH, &message).await {
+                    // The next link's handshake tells it.
+                    handle.close(CloseCode::Internal, "a change of state could not be told");
+                    return std::future::pending().await;
+                }
             }
             told = deactivated;
             tokio::select! {
@@ -279,11 +283,14 @@ async fn served(serving: impl Future<Output = Result<(), hyper::Error>>) -> Link
     }
 }
 
-/// Sends one control message. A link that breaks meanwhile tells the far side by its next handshake.
-async fn tell<T: Serialize>(client: &LaneClient, path: &str, message: &T) {
-    if let Err(error) = control::send(client, path, message).await {
-        tracing::debug!(path, error = %chain(&error), "a control message was not answered");
+/// Sends one control message; returns whether the far side took it. A link that breaks meanwhile
+/// tells it by its next handshake.
+async fn tell<T: Serialize>(client: &LaneClient, path: &str, message: &T) -> bool {
+    let sent = control::send(client, path, message).await;
+    if let Err(error) = &sent {
+        tracing::debug!(path, error = %chain(error), "a control message was not answered");
     }
+    sent.is_ok()
 }
 
 fn turned_away(why: &str, retry_after: Duration) -> Response<Body> {

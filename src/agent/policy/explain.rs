@@ -53,10 +53,12 @@ pub fn explain(
             index: permitted.rule(),
             rule: rules[permitted.rule()].clone(),
         },
-        Err(reason @ (Denied::UnknownUpstream | Denied::Ambiguous(_))) => Explanation::Denied {
-            reason,
-            rules: Vec::new(),
-        },
+        Err(reason @ (Denied::UnknownUpstream | Denied::Ambiguous(_) | Denied::Override(_))) => {
+            Explanation::Denied {
+                reason,
+                rules: Vec::new(),
+            }
+        }
         Err(reason @ Denied::NoRule) => Explanation::Denied {
             reason,
             rules: rules

@@ -91,6 +91,21 @@ async fn what_is_not_permitted_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
+async fn a_header_that_asks_for_another_method_or_path_is_refused() {
+    let mut agent = agent("http://127.0.0.1:1").await;
+    for name in ["X-HTTP-Method-Override", "X-Original-URL", "x-rewrite-url"] {
+        let mut request = get("/allowed/a");
+        let name: HeaderName = name.parse().unwrap();
+        request
+            .headers_mut()
+            .insert(name, HeaderValue::from_static("DELETE"));
+        let answer = agent.lane.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+        assert!(text(answer).await.contains("denied-by-policy"));
+    }
+}
+
+#[tokio::test]
 async fn a_deactivated_connection_and_a_loop_are_refused_and_control_passes() {
     let mut agent = agent("http://127.0.0.1:1").await;
     let mut looped = get("/allowed/a");
