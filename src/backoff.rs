@@ -16,6 +16,8 @@ const FIRST_MEAN: Duration = Duration::from_millis(100);
 const LONGEST_MEAN: Duration = Duration::from_secs(30);
 /// How much the mean grows with each failure.
 const GROWTH: f64 = 2.0;
+/// The shortest wait that counts as asked for: less would make agents knock without pause.
+const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The longest wait that a relay may ask for. Longer ones are mistakes: nobody would wait for them.
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// How long a link must have held before [`Redial::succeeded`] is called for it, so that a link that
@@ -30,25 +32,24 @@ impl Redial {
     /// Begins with the shortest delays.
     #[must_use]
     pub fn new() -> Self {
-        let delays = ExponentialBackoffBuilder::new()
-            .with_initial_interval(FIRST_MEAN)
-            .with_max_interval(LONGEST_MEAN)
-            .with_multiplier(GROWTH)
-            // The whole interval: from nothing to twice the mean.
-            .with_randomization_factor(1.0)
-            .with_max_elapsed_time(None)
-            .build();
-        Self(delays)
+        Self(delays(FIRST_MEAN, LONGEST_MEAN))
     }
 
-    /// The delay before the next attempt, after one failed. The next one will be longer on average.
+    /// The delay before the next attempt, after one failed.
     ///
-    /// The relay's `Retry-After` is waited for in full, up to [`LONGEST_RETRY_AFTER`], and the jitter
-    /// is added, since a relay says the same to all its agents.
+    /// The relay's `Retry-After` is waited for in full, up to [`LONGEST_RETRY_AFTER`], and as much again
+    /// at most is added by chance, since a relay may say the same to all its agents. Such a delay does not
+    /// make later ones longer: an agent that is told to wait again and again falls behind nobody.
+    /// Without one, the next delay will be longer on average.
     pub fn next_delay(&mut self, retry_after: Option<Duration>) -> Duration {
-        // `None` would mean that time is up, which it never is without a maximum.
-        let jitter = self.0.next_backoff().unwrap_or(LONGEST_MEAN);
-        retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER) + jitter
+        match retry_after {
+            Some(asked) if asked >= SHORTEST_RETRY_AFTER => {
+                let asked = asked.min(LONGEST_RETRY_AFTER);
+                let mean = (asked / 2).min(LONGEST_MEAN);
+                asked + draw(&mut delays(mean, mean))
+            }
+            Some(_) | None => draw(&mut self.0),
+        }
     }
 
     /// Begins again with the shortest delays, after a link that held for [`STEADY`].
@@ -61,6 +62,22 @@ impl Default for Redial {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Delays from nothing to twice a mean, which grows up to the longest.
+fn delays(first_mean: Duration, longest_mean: Duration) -> ExponentialBackoff {
+    ExponentialBackoffBuilder::new()
+        .with_initial_interval(first_mean)
+        .with_max_interval(longest_mean)
+        .with_multiplier(GROWTH)
+        .with_randomization_factor(1.0)
+        .with_max_elapsed_time(None)
+        .build()
+}
+
+fn draw(delays: &mut ExponentialBackoff) -> Duration {
+    // `None` would mean that time is up, which it never is without a maximum.
+    delays.next_backoff().unwrap_or(LONGEST_MEAN)
 }
 
 #[cfg(test)]
@@ -107,12 +124,42 @@ mod tests {
     fn the_relay_has_the_last_word_within_reason() {
         let minute = Duration::from_secs(60);
         let first = Redial::new().next_delay(Some(minute));
-        assert!(
-            first >= minute && first <= minute + FIRST_MEAN * 2,
-            "{first:?}"
-        );
+        assert!(first >= minute && first <= minute * 2, "{first:?}");
         let absurd = Redial::new().next_delay(Some(Duration::MAX));
-        assert!(absurd <= LONGEST_RETRY_AFTER + FIRST_MEAN * 2, "{absurd:?}");
+        assert!(
+            absurd <= LONGEST_RETRY_AFTER + LONGEST_MEAN * 2,
+            "{absurd:?}"
+        );
+    }
+
+    #[test]
+    fn agents_that_are_told_the_same_come_back_spread() {
+        let asked = Duration::from_secs(4);
+        let delays: Vec<_> = (0..DRAWS)
+            .map(|_| Redial::new().next_delay(Some(asked)))
+            .collect();
+        assert!(delays.iter().any(|delay| *delay < asked * 11 / 10));
+        assert!(delays.iter().any(|delay| *delay > asked * 19 / 10));
+    }
+
+    #[test]
+    fn an_agent_that_is_told_to_wait_again_and_again_waits_no_longer_each_time() {
+        let asked = Duration::from_secs(2);
+        let mut redial = Redial::new();
+        for _ in 0..100 {
+            assert!(redial.next_delay(Some(asked)) <= asked * 2);
+        }
+        assert!(redial.next_delay(None) <= FIRST_MEAN * 2);
+    }
+
+    #[test]
+    fn a_wait_of_nothing_counts_as_none() {
+        let mut redial = Redial::new();
+        let delays: Vec<_> = (0..DRAWS)
+            .map(|_| redial.next_delay(Some(Duration::ZERO)))
+            .skip(20)
+            .collect();
+        assert!(delays.iter().any(|delay| *delay > LONGEST_MEAN));
     }
 
     #[test]
