@@ -11,6 +11,7 @@ pub mod forward;
 mod housekeeping;
 pub mod link_endpoint;
 pub mod listener;
+mod network;
 pub mod record;
 pub mod registry;
 pub mod shared;

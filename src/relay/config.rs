@@ -84,6 +84,10 @@ pub struct LimitsConfig {
     pub sockets: usize,
     /// Calls of one connection that may be under way at once.
     pub calls_per_connection: usize,
+    /// Handshakes of agents that have not proven who they are, under way at once.
+    pub handshakes: usize,
+    /// The same for one address, an IPv6 /64 counting as one.
+    pub handshakes_per_address: usize,
     /// How long TLS and the head of a request may take to arrive.
     pub head_timeout: Duration,
     /// How long a caller's connection may stay open without a call.
@@ -139,7 +143,8 @@ impl RelayConfig {
         );
         let admin = AdminConfig::check(root.section("admin"));
         let log = LogConfig::check(root.section("log"));
-        let limits = LimitsConfig::check(root.section("limits"));
+        let agents_share_an_address = matches!(tls, Some(TlsMode::Off));
+        let limits = LimitsConfig::check(root.section("limits"), agents_share_an_address);
         Some(Self {
             listen,
             plain_listen,
@@ -174,9 +179,22 @@ impl LogConfig {
 }
 
 impl LimitsConfig {
-    fn check(mut section: Section<'_>) -> Self {
+    /// Behind a load balancer all agents come from its address.
+    fn check(mut section: Section<'_>, agents_share_an_address: bool) -> Self {
         let default = Self::default();
+        let handshakes = section.number("handshakes", default.handshakes, 16..=100_000);
+        let for_one_address = if agents_share_an_address {
+            handshakes
+        } else {
+            default.handshakes_per_address.min(handshakes)
+        };
         Self {
+            handshakes,
+            handshakes_per_address: section.number(
+                "handshakes_per_address",
+                for_one_address,
+                1..=100_000,
+            ),
             sockets: section.number("sockets", default.sockets, 16..=1_000_000),
             calls_per_connection: section.number(
                 "calls_per_connection",
@@ -205,6 +223,12 @@ impl Default for LimitsConfig {
             sockets: 20_000,
             // Ten busy callers with a hundred requests each; an agent's own limits are lower.
             calls_per_connection: 1_000,
+            // Each is over in some round trips, so two thousand agents pass in a few seconds; one that
+            // stalls costs some tens of KiB.
+            handshakes: 512,
+            // A hundred agents a second behind one address on a slow path; a stranger would need
+            // sixteen addresses to take every place.
+            handshakes_per_address: 32,
             // A slow mobile network needs less than half of it; a slowloris gets no more.
             head_timeout: Duration::from_secs(10),
             // Longer than most callers' pools keep a connection, so that they close first.

@@ -1,29 +1,32 @@
 //! `GET /v1/link`: an agent arrives, proves itself, and its link is held until it ends.
 //!
 //! Decides who may link, and tells the far side of every change; what travels on the link is decided
-//! elsewhere. Handshakes under way are bounded, so that a crowd of strangers costs little.
+//! elsewhere. Handshakes of agents that have proven nothing are bounded, in all and for one address, so
+//! that a crowd of strangers costs little and one stranger keeps nobody out.
 
 mod control;
+mod places;
 mod refusal;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
+use self::places::{Place, Places};
 use super::clock;
 use super::record::Side;
 use super::registry::{Connection, GoAheads, LinkSlot, Live};
 use super::shared::Shared;
 use crate::body::Body;
 use crate::error_chain::chain;
+use crate::identity::random_bytes;
 use crate::link::http2::{self, LaneClient};
 use crate::link::server::{self, AcceptError, Arrival};
 use crate::link::{Link, LinkEnd, LinkHandle};
@@ -35,11 +38,12 @@ use crate::protocol::handshake::{Binding, Introduction};
 use crate::protocol::{CloseCode, SOFTWARE};
 use crate::session::WINDOW;
 
-/// Handshakes under way at once. Each holds a socket and a few KiB for at most some tens of seconds;
-/// two thousand agents that come back together pass in a few seconds.
-const HANDSHAKES: usize = 128;
-/// What an agent that is turned away for lack of room is told to wait.
-const BUSY_RETRY_AFTER: Duration = Duration::from_secs(2);
+/// The least that an agent is told to wait when there is no place for its handshake: places become free
+/// within moments, unless strangers stall.
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Up to so much is added by chance, so that a herd comes back spread: with 512 places and a handshake of
+/// a few hundred milliseconds, several thousand agents find room in that time.
+const BUSY_SPREAD_SECONDS: u8 = 8;
 /// What an agent is told to wait when the relay is about to stop: about a restart.
 const DRAIN_RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -47,7 +51,7 @@ const DRAIN_RETRY_AFTER: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct LinkEndpoint {
     shared: Arc<Shared>,
-    handshakes: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 /// The connection that an agent came on.
@@ -63,9 +67,10 @@ impl LinkEndpoint {
     /// An endpoint of this relay.
     #[must_use]
     pub fn new(shared: Arc<Shared>) -> Self {
+        let limits = shared.config.limits;
         Self {
+            places: Places::new(limits.handshakes, limits.handshakes_per_address),
             shared,
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
         }
     }
 
@@ -75,9 +80,14 @@ impl LinkEndpoint {
         if self.shared.shutdown.is_draining() {
             return turned_away("the relay is about to stop", DRAIN_RETRY_AFTER);
         }
-        let Ok(place) = Arc::clone(&self.handshakes).try_acquire_owned() else {
-            tracing::warn!(from = %origin.address, "link turned away: too many handshakes at once");
-            return turned_away("too many agents are linking at once", BUSY_RETRY_AFTER);
+        let place = match self.places.take(origin.address.ip()) {
+            Ok(place) => place,
+            Err(why) => {
+                if let Some(number) = self.places.turned_away(Instant::now()) {
+                    tracing::warn!(from = %origin.address, %why, number, "links turned away");
+                }
+                return turned_away(&why.to_string(), busy_retry_after());
+            }
         };
         match server::upgrade(&mut request) {
             Ok((response, upgrade)) => {
@@ -93,12 +103,9 @@ impl LinkEndpoint {
     }
 
     /// From the upgrade to the end of the link, logged either way.
-    async fn welcome(self, upgrade: OnUpgrade, origin: Origin, place: OwnedSemaphorePermit) {
-        match self.admit(upgrade, origin).await {
-            Ok(Some((link, slot, told))) => {
-                drop(place);
-                self.hold(link, slot, told, origin).await;
-            }
+    async fn welcome(self, upgrade: OnUpgrade, origin: Origin, place: Place) {
+        match self.admit(upgrade, origin, place).await {
+            Ok(Some((link, slot, told))) => self.hold(link, slot, told, origin).await,
             Ok(None) => {}
             Err(error) => {
                 tracing::info!(from = %origin.address, error = %chain(&error), "no link came about");
@@ -111,6 +118,7 @@ impl LinkEndpoint {
         &self,
         upgrade: OnUpgrade,
         origin: Origin,
+        place: Place,
     ) -> Result<Option<(Link, LinkSlot, bool)>, AcceptError> {
         let key = &self.shared.identity;
         let registry = &self.shared.registry;
@@ -144,7 +152,9 @@ impl LinkEndpoint {
                 &refusal::of_bad_proof(),
             )
             .await?;
-        // The place is given only to one who proved the identity: a stranger cannot take it.
+        // Only those who have proven nothing are bounded.
+        drop(place);
+        // The connection's one link is for one who proved its identity: a stranger cannot take it.
         match registry.reserve_link(&connection) {
             Ok(slot) => {
                 let told = introduction.deactivated;
@@ -293,6 +303,13 @@ async fn tell<T: Serialize>(client: &LaneClient, path: &str, message: &T) -> boo
     sent.is_ok()
 }
 
+/// Another time for each agent.
+fn busy_retry_after() -> Duration {
+    // A machine without random bytes makes no handshakes either.
+    let [chance] = random_bytes::<1>().unwrap_or_default();
+    BUSY_RETRY_AFTER + Duration::from_secs(u64::from(chance % BUSY_SPREAD_SECONDS))
+}
+
 fn turned_away(why: &str, retry_after: Duration) -> Response<Body> {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Try again later")
         .detail(format!(
@@ -301,3 +318,6 @@ fn turned_away(why: &str, retry_after: Duration) -> Response<Body> {
         .retry_after(retry_after)
         .into_response()
 }
+
+#[cfg(test)]
+mod tests;

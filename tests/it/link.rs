@@ -181,3 +181,20 @@ fn record_of(home: &AgentHome, connection: &str) -> std::path::PathBuf {
     assert!(path.is_file(), "{path:?}");
     path
 }
+
+#[tokio::test]
+async fn agents_that_have_proven_who_they_are_take_no_place_for_handshakes() {
+    let home = RelayHome::new("");
+    let drop_ins = home.directory().join("relay.d");
+    std::fs::create_dir(&drop_ins).unwrap();
+    let one = "[limits]\nhandshakes_per_address = 1\n";
+    std::fs::write(drop_ins.join("one.toml"), one).unwrap();
+    let relay = TestRelay::at(home).await;
+    let mut agents = Vec::new();
+    for remote in ["widgets", "gadgets", "gizmos"] {
+        let agent = TestAgent::start().await;
+        agent.accept(&relay.initiate("acme", remote).await).await;
+        relay.until_online(&format!("acme_to_{remote}")).await;
+        agents.push(agent);
+    }
+}

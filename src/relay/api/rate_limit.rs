@@ -6,9 +6,11 @@
 //! address is wide enough for a roll-out of agents.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::relay::network::network_of;
 
 /// Redemptions of one address at once, before its rate counts.
 const ADDRESS_BURST: f64 = 30.0;
@@ -95,20 +97,6 @@ impl Bucket {
     }
 }
 
-/// One customer of an IPv6 provider has a whole /64: it counts as one address.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => v4.into(),
-            None => {
-                let network = u128::from(v6) >> 64 << 64;
-                Ipv6Addr::from(network).into()
-            }
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,13 +151,5 @@ mod tests {
         }
         let buckets = limit.buckets.lock().unwrap();
         assert!(buckets.by_address.len() <= ADDRESSES);
-    }
-
-    #[test]
-    fn a_whole_ipv6_network_counts_as_one_address() {
-        let of = |text: &str| network_of(text.parse().unwrap());
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
     }
 }

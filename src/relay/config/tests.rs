@@ -81,7 +81,7 @@ fn the_reference_has_every_key_that_is_known_and_no_other() {
         }
     }
     assert_eq!(shown, known);
-    assert_eq!(shown.len(), 22);
+    assert_eq!(shown.len(), 24);
 }
 
 #[test]
@@ -111,6 +111,21 @@ fn tls_files_must_be_named_and_the_public_url_must_agree() {
     let error = load("public_url = 'http://r.example'\n[tls]\nmode = 'self-signed'\n").unwrap_err();
     assert!(error.contains("public_url: begins with http://"));
     load("public_url = 'http://r.example'\n[tls]\nmode = 'off'\n").unwrap();
+}
+
+#[test]
+fn behind_a_load_balancer_one_address_may_take_every_place_for_a_handshake() {
+    let limits = |text: &str| {
+        load(&format!("public_url = 'https://r.example'\n{text}"))
+            .unwrap()
+            .limits
+    };
+    let own = limits("[tls]\nmode = 'self-signed'\n");
+    assert!(own.handshakes_per_address < own.handshakes);
+    let behind = limits("[tls]\nmode = 'off'\n");
+    assert_eq!(behind.handshakes_per_address, behind.handshakes);
+    let chosen = limits("[tls]\nmode = 'off'\n[limits]\nhandshakes_per_address = 7\n");
+    assert_eq!(chosen.handshakes_per_address, 7);
 }
 
 #[test]
