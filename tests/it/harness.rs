@@ -5,6 +5,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod answers;
+pub(crate) mod cable;
 pub(crate) mod caller;
 pub(crate) mod program;
 pub(crate) mod relay;
@@ -20,6 +21,7 @@ use http_body_util::BodyExt as _;
 use relay_agent::problem::{self, ParsedProblem};
 
 pub(crate) use self::agent::TestAgent;
+pub(crate) use self::cable::Cable;
 pub(crate) use self::caller::Caller;
 pub(crate) use self::relay::TestRelay;
 pub(crate) use self::upstream::Upstream;

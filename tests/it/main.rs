@@ -16,5 +16,6 @@ mod secrets;
 mod sources;
 mod state;
 mod streams;
+mod survival;
 mod tidy;
 mod vectors;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use super::{Wire, soon, wait_until};
+use super::{Cable, Wire, soon, wait_until};
 
 const TLS_PORT: u16 = 8443;
 const PLAIN_PORT: u16 = 8080;
@@ -60,6 +60,14 @@ impl RelayHome {
         wire.lead_to(home.authority());
         home.write(&wire.address().to_string(), lines);
         home
+    }
+
+    /// One whose agents come by a cable. Its near end has the relay's host, which the certificate names.
+    pub(crate) async fn by_cable(lines: &str) -> (Self, Cable) {
+        let home = Self::new("");
+        let cable = Cable::new(home.host(), home.authority()).await;
+        home.write(&cable.address().to_string(), lines);
+        (home, cable)
     }
 
     /// Writes the configuration anew.

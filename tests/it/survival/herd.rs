@@ -1,0 +1,101 @@
+//! Many agents lose their relay at once: all come back, each by few attempts.
+
+use std::env;
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode};
+use relay_agent::agent::state::{ConnectionRecord, StateDirectory};
+
+use relay_agent::identity::{self, ConnectionId};
+use rusqlite::params;
+
+use super::{relay_process, scene_by_cable};
+use crate::harness::{Cable, Scene, TestRelay};
+
+/// How many links, unless the variable says another number.
+const LINKS: usize = 200;
+const LINKS_VARIABLE: &str = "HERD_LINKS";
+/// All come from one address here, as behind a load balancer that passes TLS on.
+const LIMITS: &str = "[limits]\nhandshakes_per_address = 512";
+/// How long a herd may take to come back: many times what it takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Dials for each link, on average, that a return may take: one that succeeds, one that finds the relay gone, and
+/// what is turned away for being too many.
+const DIALS_FOR_EACH: u64 = 4;
+/// What is counted together when arrivals are shown.
+const SLICE: Duration = Duration::from_millis(250);
+
+#[tokio::test]
+async fn a_herd_that_loses_its_relay_at_once_comes_back_whole() {
+    let links = env::var(LINKS_VARIABLE).map_or(LINKS, |number| number.parse().unwrap());
+    let (mut scene, cable) = scene_by_cable(LIMITS).await;
+    scene.agent.stop().await;
+    scene.relay.stop().await;
+    multiply(&scene, links);
+    let relay = relay_process(&scene).await;
+    scene.agent.go_on().await;
+    until_linked(&scene.relay, links).await;
+
+    let before = cable.connections();
+    drop(relay);
+    let lost = Instant::now();
+    let _relay = relay_process(&scene).await;
+    until_linked(&scene.relay, links).await;
+    show(&cable, before, lost);
+    let dials = cable.connections() - before;
+    assert!(dials <= links as u64 * DIALS_FOR_EACH, "{dials} dials");
+}
+
+/// Gives a scene that stands still more connections like its own, on both sides, until there are so many.
+fn multiply(scene: &Scene, links: usize) {
+    let state = StateDirectory::open(&scene.agent.home().state()).unwrap();
+    let template = state.load().unwrap().records.remove(0);
+    let file = scene.relay.home().state().join("relay.db");
+    let mut store = rusqlite::Connection::open(file).unwrap();
+    let transaction = store.transaction().unwrap();
+    for number in 1..links {
+        let id = identity::random_bytes::<16>().unwrap();
+        let connection = ConnectionId::from_bytes(id);
+        let key = state.key_for_accepting(connection).unwrap().public_key();
+        let record = ConnectionRecord {
+            connection,
+            name: format!("copy_{number}").parse().unwrap(),
+            ..template.clone()
+        };
+        state.save(&record).unwrap();
+        let row = "INSERT INTO connection (id, name, local_name, remote_name, description, created_at, \
+                   accepted_at, agent_key, agent_software) VALUES (?1, ?2, 'a', 'b', '', 1, 1, ?3, '')";
+        let values = params![id, record.name.as_str(), key.as_bytes()];
+        transaction.execute(row, values).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+async fn until_linked(relay: &TestRelay, links: usize) {
+    let begun = Instant::now();
+    loop {
+        let (status, view) = relay.ask(Method::GET, "/v1/status", None).await;
+        assert_eq!(status, StatusCode::OK, "{view}");
+        if view["links_online"] == links {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{view}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// How many came in each slice of time.
+fn show(cable: &Cable, before: u64, lost: Instant) {
+    let mut slices = Vec::new();
+    for arrival in cable
+        .arrivals()
+        .into_iter()
+        .skip(usize::try_from(before).unwrap())
+    {
+        let after = arrival.saturating_duration_since(lost);
+        let slice = after.div_duration_f64(SLICE) as usize;
+        slices.resize(slices.len().max(slice + 1), 0);
+        slices[slice] += 1;
+    }
+    println!("dials in each {SLICE:?} since the loss: {slices:?}");
+}
