@@ -3,6 +3,7 @@
 //! [`Relay::build`] reads, opens and binds everything, so that whatever is wrong is told before
 //! anything is served; [`Relay::run`] serves until the shutdown ends it. Wiring only: decides nothing.
 
+pub mod activity;
 pub mod api;
 pub mod clock;
 pub mod config;
@@ -28,7 +29,7 @@ use self::connections::{Connections, PublicFace};
 use self::forward::Forward;
 use self::housekeeping::tell;
 use self::link_endpoint::LinkEndpoint;
-use self::listener::{Listener, ListenerLimits, Routes, Security};
+use self::listener::{Listener, ListenerLimits, Routes, STOPPED_TIMEOUT, Security};
 use self::registry::{Limits, Registry};
 use self::shared::Shared;
 use self::store::{Store, StoreError};
@@ -125,6 +126,7 @@ impl Relay {
             sockets: config.limits.sockets,
             head_timeout: config.limits.head_timeout,
             idle_timeout: config.limits.idle_timeout,
+            stopped_timeout: STOPPED_TIMEOUT,
         };
         let (listener, address) = listen(config.listen, security, limits).await?;
         let mut listeners = vec![listener];

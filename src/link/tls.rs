@@ -8,6 +8,7 @@ pub mod client;
 mod read_ahead;
 #[cfg(feature = "relay")]
 pub mod server;
+mod writes;
 
 use std::io;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 pub use self::read_ahead::ReadAhead;
+pub use self::writes::Writes;
 use crate::protocol::handshake::{EXPORTER_LABEL, EXPORTER_LENGTH};
 
 /// A TCP connection, with or without TLS on it.
@@ -131,6 +133,16 @@ impl Stream {
             Self::Server(stream) => stream.get_ref().1.alpn_protocol(),
         };
         protocol == Some(b"h2")
+    }
+
+    /// Watches the writes from now on.
+    pub fn watch_writes(&mut self) -> Arc<Writes> {
+        let below = match self {
+            Self::Plain(stream) => stream,
+            Self::Client(stream) => stream.get_mut().0,
+            Self::Server(stream) => stream.get_mut().0,
+        };
+        below.watch_writes()
     }
 
     /// The TCP connection below.

@@ -21,6 +21,7 @@ use hyper::body::Incoming;
 use self::hold::{Gate, held};
 use self::refusal::Refusal;
 use self::target::Target;
+use super::activity::Activity;
 use super::record::{Scope, State};
 use super::registry::{CallPermit, Connection, LinkStatus, Live};
 use super::shared::Shared;
@@ -52,6 +53,8 @@ pub struct Forward {
 pub struct CallerSocket {
     /// What upstreams are told in `Forwarded`.
     pub forwarded: HeaderValue,
+    /// What goes on on it.
+    pub activity: Arc<Activity>,
 }
 
 impl Forward {
@@ -103,7 +106,10 @@ impl Forward {
         parts.uri = uri;
         let call = self.prepare(&mut parts, &caller, socket);
         match caller_upgrade {
-            Some(upgrade) => websocket::open(self, &live, parts, upgrade, permit).await,
+            Some(upgrade) => {
+                let open = socket.activity.tunnel();
+                websocket::open(self, &live, parts, upgrade, (permit, open)).await
+            }
             None => self.send(&live, parts, body, call, permit).await,
         }
     }

@@ -29,6 +29,10 @@ const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(5);
 /// The pause after a failed accept: nearly always a lack of file descriptors, which takes a moment to mend.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
+/// How long a socket that takes no more requests may stay open with nothing to do: several round trips
+/// of a bad path, for a caller to confirm the end as HTTP/2 has it, or to fetch what is left.
+pub const STOPPED_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A vanished caller is noticed after about a minute and a half, however quiet its answer.
 const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -41,8 +45,11 @@ pub struct ListenerLimits {
     pub sockets: usize,
     /// How long TLS may take, and then the head of the first request.
     pub head_timeout: Duration,
-    /// How long a socket may stay open without a new request.
+    /// How long a socket may stay open without a new request, and one that takes no more with an
+    /// answer of which nothing is read.
     pub idle_timeout: Duration,
+    /// How long one that takes no more may stay open with nothing to do.
+    pub stopped_timeout: Duration,
 }
 
 /// The parts that answer, by path.

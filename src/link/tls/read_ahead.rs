@@ -5,9 +5,12 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use super::writes::Writes;
 
 /// How much is read at once: four full TLS records.
 const READ_SIZE: usize = 64 * 1024;
@@ -16,7 +19,7 @@ const LARGE_ENOUGH: usize = 16 * 1024;
 /// How much [`ReadAhead::look`] reads: an ordinary request's head.
 const LOOK_SIZE: usize = 2 * 1024;
 
-/// See the module. Writes go through untouched.
+/// See the module. Writes go through untouched, and are counted if someone watches.
 #[derive(Debug)]
 pub struct ReadAhead<S> {
     inner: S,
@@ -25,6 +28,7 @@ pub struct ReadAhead<S> {
     taken: usize,
     /// Whether the last read filled what it was given, so that a large one is worth its buffer.
     is_busy: bool,
+    writes: Option<Arc<Writes>>,
 }
 
 impl<S> ReadAhead<S> {
@@ -35,11 +39,24 @@ impl<S> ReadAhead<S> {
             buffer: Vec::new(),
             taken: 0,
             is_busy: false,
+            writes: None,
         }
     }
 
     pub(super) const fn get_ref(&self) -> &S {
         &self.inner
+    }
+
+    /// Counts what is written from now on.
+    pub fn watch_writes(&mut self) -> Arc<Writes> {
+        Arc::clone(self.writes.get_or_insert_default())
+    }
+
+    fn note_write(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Some(writes) = &self.writes {
+            writes.note(&polled);
+        }
+        polled
     }
 
     fn hand_on(&mut self, target: &mut ReadBuf<'_>) {
@@ -110,7 +127,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(cx, bytes)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_write(cx, bytes);
+        this.note_write(polled)
     }
 
     fn poll_write_vectored(
@@ -118,7 +137,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, slices)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
+        this.note_write(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -136,6 +157,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use tokio::io::AsyncWriteExt;
 
     use super::*;
@@ -180,6 +202,21 @@ mod tests {
             reader.look(3).await.unwrap().is_empty(),
             "the end is not waited for"
         );
+    }
+
+    #[tokio::test]
+    async fn writes_are_counted_and_one_that_is_not_taken_is_told() {
+        let (near, mut far) = tokio::io::duplex(8);
+        let mut near = ReadAhead::new(near);
+        let writes = near.watch_writes();
+        near.write_all(b"12345678").await.unwrap();
+        assert_eq!((writes.bytes(), writes.is_blocked()), (8, false));
+        let mut more = std::pin::pin!(near.write_all(b"90"));
+        assert!(more.as_mut().now_or_never().is_none());
+        assert!(writes.is_blocked());
+        far.read_exact(&mut [0; 8]).await.unwrap();
+        more.await.unwrap();
+        assert_eq!((writes.bytes(), writes.is_blocked()), (10, false));
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ use super::{ANSWER_TIMEOUT, Forward, Refusal, held};
 use crate::body::progress::{NoAnswer, answer_within};
 use crate::body::{self, Body};
 use crate::forwarding;
+use crate::relay::activity::Open;
 use crate::relay::registry::{CallPermit, Live};
 use crate::tunnel;
 
@@ -50,7 +51,7 @@ pub(super) async fn open(
     live: &Live,
     mut parts: Parts,
     caller: OnUpgrade,
-    permit: CallPermit,
+    (permit, open): (CallPermit, Open),
 ) -> Result<Response<Body>, Refusal> {
     let switch = match parts.method {
         Method::CONNECT => None,
@@ -80,7 +81,7 @@ pub(super) async fn open(
         let (caller, lane) = (TokioIo::new(caller), TokioIo::new(lane));
         let tunnelled = tunnel::copy_both(caller, lane, IDLE).await;
         debug!(?tunnelled, "a WebSocket ended");
-        drop(permit);
+        drop((permit, open));
     });
     let mut answer = forward.pass_back(answer).map(|_| body::empty());
     if let Some(switch) = switch {

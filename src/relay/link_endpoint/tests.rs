@@ -81,6 +81,7 @@ async fn listen(directory: &Path) -> (SocketAddr, crate::shutdown::Shutdown) {
         sockets: 1_000,
         head_timeout: DEADLINE,
         idle_timeout: DEADLINE,
+        stopped_timeout: DEADLINE,
     };
     let address = (Ipv4Addr::LOCALHOST, 0).into();
     let listener = Listener::bind(address, Security::Plain, limits)

@@ -11,9 +11,9 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use crate::body::Body;
 use crate::forwarding::MAX_HEAD_BYTES;
 use crate::link::tls::Stream;
+use crate::relay::activity::Answer;
 
 /// The buffer of one HTTP/1.1 socket: the largest head, and what one read of a body brings.
 const HTTP1_BUFFER: usize = 64 * 1024;
@@ -33,7 +33,7 @@ pub(super) trait Connection: Future<Output = ()> + Send + Unpin {
 /// Begins HTTP/1.1.
 pub(super) fn http1<S>(stream: Stream, service: S) -> Box<dyn Connection>
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
 {
     let connection = http1::Builder::new()
@@ -52,7 +52,7 @@ where
 /// Begins HTTP/2.
 pub(super) fn http2<S>(stream: Stream, service: S) -> Box<dyn Connection>
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
 {
     let connection = http2::Builder::new(TokioExecutor::new())

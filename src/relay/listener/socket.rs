@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -19,6 +18,7 @@ use crate::forwarding::forwarded_value;
 use crate::link::tls::{ReadAhead, Stream};
 use crate::protocol::LINK_PATH;
 use crate::protocol::handshake::Binding;
+use crate::relay::activity::{Activity, Answer, Turn};
 use crate::relay::api;
 use crate::relay::forward::{self, CallerSocket};
 use crate::relay::link_endpoint;
@@ -54,7 +54,7 @@ struct Context {
     peer: SocketAddr,
     binding: Binding,
     caller: CallerSocket,
-    requests: AtomicU64,
+    activity: Arc<Activity>,
 }
 
 impl Socket {
@@ -62,7 +62,7 @@ impl Socket {
     pub(super) async fn serve(self) -> Result<(), SocketError> {
         let opening = open(self.tcp, &self.security);
         let opened = timeout(self.limits.head_timeout, opening).await;
-        let (stream, is_http2) = opened
+        let (mut stream, is_http2) = opened
             .map_err(|_elapsed| SocketError::TooSlow)?
             .map_err(SocketError::Broken)?;
         let binding = match stream.exporter().map_err(SocketError::Exporter)? {
@@ -73,18 +73,19 @@ impl Socket {
             Security::Tls(_) | Security::Balancer => "https",
             Security::Plain => "http",
         };
+        let activity = Activity::new(stream.watch_writes());
         let context = Arc::new(Context {
             routes: self.routes,
             peer: self.peer,
             binding,
             caller: CallerSocket {
                 forwarded: forwarded_value(self.peer.ip(), scheme),
+                activity: Arc::clone(&activity),
             },
-            requests: AtomicU64::new(0),
+            activity: Arc::clone(&activity),
         });
-        let answering = Arc::clone(&context);
         let service = service_fn(move |request| {
-            let context = Arc::clone(&answering);
+            let context = Arc::clone(&context);
             async move { Ok::<_, Infallible>(context.answer(request).await) }
         });
         let connection = if is_http2 {
@@ -92,14 +93,19 @@ impl Socket {
         } else {
             connection::http1(stream, service)
         };
-        drive(connection, &context, self.limits, &self.shutdown).await;
+        drive(connection, &activity, self.limits, &self.shutdown).await;
         Ok(())
     }
 }
 
 impl Context {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+    async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
+        let open = self.activity.request();
+        let response = self.route(request).await;
+        response.map(|body| open.answered(body))
+    }
+
+    async fn route(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
         if path.starts_with(forward::PREFIX) {
             return self.routes.forward.answer(request, &self.caller).await;
@@ -137,16 +143,15 @@ async fn open(tcp: TcpStream, security: &Security) -> io::Result<(Stream, bool)>
 }
 
 /// Polls a connection until it ends; stops it at the drain, when no first request comes, or when it
-/// has been idle. Stopped, it still finishes what is under way.
+/// has been idle. Stopped, it still finishes what is under way, as long as that gets on.
 async fn drive(
     mut connection: Box<dyn Connection>,
-    context: &Context,
+    activity: &Activity,
     limits: ListenerLimits,
     shutdown: &Shutdown,
 ) {
     let mut draining = std::pin::pin!(shutdown.draining());
     let mut stopping = std::pin::pin!(shutdown.stopping());
-    let mut is_stopped = false;
     let mut seen = 0;
     let mut deadline = Instant::now() + limits.head_timeout;
     loop {
@@ -154,23 +159,141 @@ async fn drive(
             biased;
             // Kept across rounds; the others only wait.
             () = &mut connection => return,
-            () = &mut draining, if !is_stopped => {
-                connection.stop();
-                is_stopped = true;
-            }
+            () = &mut draining => break,
             () = &mut stopping => return,
-            () = tokio::time::sleep_until(deadline), if !is_stopped => {
-                let requests = context.requests.load(Ordering::Relaxed);
+            () = tokio::time::sleep_until(deadline) => {
+                let requests = activity.requests();
                 if requests == 0 {
                     return;
                 }
                 if requests == seen {
-                    connection.stop();
-                    is_stopped = true;
+                    break;
                 }
                 seen = requests;
                 deadline = Instant::now() + limits.idle_timeout;
             }
         }
+    }
+    connection.stop();
+    tokio::select! {
+        biased;
+        // The first to end decides, and the socket is closed with all that is left.
+        () = &mut connection => {}
+        () = &mut stopping => {}
+        () = stands_still(activity, limits) => {}
+    }
+}
+
+/// Completes when a stopped socket has nothing to do, or nobody reads its answer, for too long.
+/// A caller may confirm the end of HTTP/2 never, or not read on for ever.
+async fn stands_still(activity: &Activity, limits: ListenerLimits) {
+    let mut written = activity.written();
+    let mut still_since = Instant::now();
+    loop {
+        tokio::time::sleep(limits.stopped_timeout).await;
+        let patience = match activity.turn() {
+            Turn::Relay => None,
+            Turn::Caller => Some(limits.idle_timeout),
+            Turn::Nobody => Some(limits.stopped_timeout),
+        };
+        if patience.is_none() || activity.written() != written {
+            written = activity.written();
+            still_since = Instant::now();
+        }
+        if patience.is_some_and(|patience| still_since.elapsed() >= patience) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::task::Poll;
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+    const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+    const STOPPED_TIMEOUT: Duration = Duration::from_secs(5);
+    /// Longer than all of them together.
+    const LONG: Duration = Duration::from_secs(1_000);
+
+    /// A connection whose caller never confirms that it is at its end.
+    struct Endless;
+
+    impl Connection for Endless {
+        fn stop(&mut self) {}
+    }
+
+    impl Future for Endless {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+    }
+
+    fn driven(activity: &Arc<Activity>, shutdown: &Shutdown) -> JoinHandle<()> {
+        let limits = ListenerLimits {
+            sockets: 1,
+            head_timeout: HEAD_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
+            stopped_timeout: STOPPED_TIMEOUT,
+        };
+        let (activity, shutdown) = (Arc::clone(activity), shutdown.clone());
+        tokio::spawn(async move { drive(Box::new(Endless), &activity, limits, &shutdown).await })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stopped_socket_with_nothing_to_do_is_closed_soon() {
+        let activity = Activity::new(Arc::default());
+        drop(activity.request());
+        let shutdown = Shutdown::new();
+        let driven = driven(&activity, &shutdown);
+        shutdown.start_drain();
+        timeout(STOPPED_TIMEOUT * 2, driven).await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stopped_socket_whose_answer_is_being_made_stays_until_it_is_over() {
+        let activity = Activity::new(Arc::default());
+        let open = activity.request();
+        let mut driven = driven(&activity, &Shutdown::new());
+        assert!(timeout(LONG, &mut driven).await.is_err());
+        drop(open);
+        timeout(STOPPED_TIMEOUT * 2, driven).await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stopped_socket_whose_answer_nobody_reads_is_closed_when_idle_for_too_long() {
+        let activity = Activity::new(Arc::default());
+        let _unread = activity.request().answered(crate::body::full("x"));
+        let shutdown = Shutdown::new();
+        let mut driven = driven(&activity, &shutdown);
+        shutdown.start_drain();
+        let before = IDLE_TIMEOUT - STOPPED_TIMEOUT;
+        assert!(timeout(before, &mut driven).await.is_err());
+        timeout(STOPPED_TIMEOUT * 3, driven).await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_is_waited_for() {
+        let mut reader = ReadAhead::new(tokio::io::sink());
+        let activity = Activity::new(reader.watch_writes());
+        let _unread = activity.request().answered(crate::body::full("x"));
+        let shutdown = Shutdown::new();
+        let mut driven = driven(&activity, &shutdown);
+        shutdown.start_drain();
+        for _ in 0..10 {
+            assert!(timeout(IDLE_TIMEOUT / 2, &mut driven).await.is_err());
+            reader.write_all(b"x").await.unwrap();
+        }
+        timeout(IDLE_TIMEOUT * 2, driven).await.unwrap().unwrap();
     }
 }

@@ -88,6 +88,72 @@ async fn the_drain_closes_idle_sockets_and_takes_no_new_ones() {
     tokio::time::timeout(DEADLINE, closed).await.unwrap();
 }
 
+#[tokio::test]
+async fn an_http2_caller_who_does_not_confirm_the_end_is_hung_up_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (address, shutdown) = listen(directory.path(), 10_000, 10_000, 10).await;
+    let mut caller = http2_caller(address, "/healthz", 65_535).await;
+    shutdown.start_drain();
+    until_closed(&mut caller).await;
+}
+
+#[tokio::test]
+async fn an_idle_http2_caller_who_reads_no_answer_is_hung_up_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (address, _shutdown) = listen(directory.path(), 200, 200, 10).await;
+    // With a window of nothing the answer's body can never be sent.
+    let mut caller = http2_caller(address, "/v1/status", 0).await;
+    until_closed(&mut caller).await;
+}
+
+/// A caller by HTTP/2 with a stream window of this size, who has asked for a path and says no more.
+async fn http2_caller(address: SocketAddr, path: &str, window: u32) -> TcpStream {
+    const SETTINGS: u8 = 4;
+    const HEADERS: u8 = 1;
+    const END_STREAM_AND_HEADERS: u8 = 5;
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let stream = stream.to_be_bytes();
+        [&length[1..], &[kind, flags], &stream, payload].concat()
+    };
+    let initial_window_size = [&[0, 4][..], &window.to_be_bytes()].concat();
+    // GET and http by their numbers in the static table, :path and :authority as plain text (RFC 7541).
+    let literal = |index: u8, value: &str| {
+        let length = u8::try_from(value.len()).unwrap();
+        [&[index, length][..], value.as_bytes()].concat()
+    };
+    let head = [&[0x82, 0x86][..], &literal(4, path), &literal(1, "relay")].concat();
+    let mut caller = TcpStream::connect(address).await.unwrap();
+    let said = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(SETTINGS, 0, 0, &initial_window_size),
+        frame(HEADERS, END_STREAM_AND_HEADERS, 1, &head),
+    ];
+    caller.write_all(&said.concat()).await.unwrap();
+    // The answer's head comes in any case.
+    let mut heard = Vec::new();
+    while !has_frame(&heard, HEADERS) {
+        let read = tokio::time::timeout(DEADLINE, caller.read_buf(&mut heard)).await;
+        assert!(read.unwrap().unwrap() > 0);
+    }
+    caller
+}
+
+/// Whether a whole frame of this kind is among those that were heard.
+fn has_frame(mut heard: &[u8], kind: u8) -> bool {
+    while let [a, b, c, this, ..] = *heard {
+        if this == kind {
+            return true;
+        }
+        let length = u32::from_be_bytes([0, a, b, c]) as usize;
+        let Some(rest) = heard.get(9 + length..) else {
+            return false;
+        };
+        heard = rest;
+    }
+    false
+}
+
 async fn listen(
     directory: &Path,
     head_timeout: u64,
@@ -99,6 +165,7 @@ async fn listen(
         sockets,
         head_timeout: Duration::from_millis(head_timeout),
         idle_timeout: Duration::from_millis(idle_timeout),
+        stopped_timeout: Duration::from_millis(200),
     };
     let address = (Ipv4Addr::LOCALHOST, 0).into();
     let listener = Listener::bind(address, Security::Plain, limits)
