@@ -26,6 +26,9 @@ use crate::session::WINDOW;
 const MAX_ANSWER: usize = 64 * 1024;
 /// How long a single request may take after the connection stands.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+/// How long to wait after a proof was refused that something on the way may have changed: nothing will
+/// be otherwise before somebody has looked at it.
+const DOUBTFUL_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// Whose link to make, and what this side says of itself.
 pub struct LinkTarget<'a> {
@@ -128,15 +131,24 @@ impl ConnectError {
             .filter(|code| code.is_final())
     }
 
-    /// When the relay wants to be asked again, if it said so.
+    /// When to ask again, if the relay said so or it is no use before.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        if let Self::NotUpgraded { retry_after, .. } = self {
-            return *retry_after;
+        match self {
+            Self::NotUpgraded { retry_after, .. } => *retry_after,
+            Self::Handshake {
+                source: HandshakeError::DoubtfulBadProof,
+                ..
+            } => Some(DOUBTFUL_RETRY_AFTER),
+            Self::Handshake { .. }
+            | Self::Unreachable { .. }
+            | Self::Upgrade { .. }
+            | Self::UpgradeTimedOut { .. }
+            | Self::Exchange { .. } => self
+                .refusal()
+                .and_then(|refusal| refusal.retry_after)
+                .map(Duration::from_secs),
         }
-        self.refusal()
-            .and_then(|refusal| refusal.retry_after)
-            .map(Duration::from_secs)
     }
 }
 
@@ -159,9 +171,21 @@ pub async fn connect(dialer: &Dialer, target: &LinkTarget<'_>) -> Result<Link, C
         Ok(_) | Err(_) => Binding::None,
     };
     let mut websocket = upgrade(target.relay_url, stream).await?;
-    let (peer, clock) = shake_hands(&mut websocket, target, binding, &relay).await?;
+    let shaken = shake_hands(&mut websocket, target, binding, &relay).await;
+    let (peer, clock) = shaken.inspect_err(say_loudly)?;
     tracing::debug!(%relay, relay_clock = clock, software = %peer.software, "link accepted");
     Ok(Link::new(target.connection, peer, websocket))
+}
+
+/// What somebody has to look at, although the link is tried again.
+fn say_loudly(error: &ConnectError) {
+    if let ConnectError::Handshake {
+        relay,
+        source: source @ HandshakeError::DoubtfulBadProof,
+    } = error
+    {
+        tracing::error!(%relay, why = %source, "no link until this is mended");
+    }
 }
 
 async fn upgrade(relay_url: &RelayUrl, stream: Stream) -> Result<WebSocket<Stream>, ConnectError> {
@@ -324,4 +348,19 @@ async fn exchange(
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     text.parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_proof_that_something_may_have_changed_is_tried_again_slowly() {
+        let error = ConnectError::Handshake {
+            relay: "relay.example:443".to_owned(),
+            source: HandshakeError::DoubtfulBadProof,
+        };
+        assert_eq!(error.is_final(), None);
+        assert_eq!(error.retry_after(), Some(DOUBTFUL_RETRY_AFTER));
+    }
 }

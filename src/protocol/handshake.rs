@@ -148,6 +148,13 @@ pub enum HandshakeError {
     /// The agent's proof is not that of the key which redeemed the invitation.
     #[error("the agent's proof does not match the key that redeemed the invitation")]
     BadProof,
+    /// The relay refused the proof, where nothing bound the proof to one TLS connection: whoever opens
+    /// TLS on the way can have brought that about by changing the proof.
+    #[error(
+        "the relay refused this agent's proof, which anything that opens TLS on the way can have changed; \
+         if nothing does, this agent's key is not the one that redeemed the invitation"
+    )]
+    DoubtfulBadProof,
     /// The relay said no, and it was the relay who said it.
     #[error("{}", .0.text)]
     Refused(Refusal),

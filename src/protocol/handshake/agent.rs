@@ -20,6 +20,7 @@ pub struct AgentProof {
     hello: Vec<u8>,
     relay: PublicKey,
     challenge: ChallengeBody,
+    binding: Binding,
 }
 
 /// The handshake's fruit on the agent.
@@ -104,6 +105,7 @@ impl AgentHello {
             hello: self.message,
             relay: self.relay,
             challenge: challenge.body,
+            binding,
         };
         Ok((proof, next))
     }
@@ -125,10 +127,20 @@ impl AgentProof {
     /// Takes the relay's word.
     ///
     /// # Errors
-    /// [`HandshakeError::Refused`] or [`HandshakeError::Malformed`].
+    /// [`HandshakeError::Refused`], [`HandshakeError::DoubtfulBadProof`] or [`HandshakeError::Malformed`].
     pub fn handle_word(self, message: &[u8]) -> Result<Established, HandshakeError> {
         if message.first() == Some(&REFUSED) {
-            return Err(read_refusal(&self.hello, &self.relay, message));
+            let refused = read_refusal(&self.hello, &self.relay, message);
+            return Err(match (refused, self.binding) {
+                // No signature of the relay says which proof it refused. Bound to one TLS connection,
+                // it can only have been this one.
+                (HandshakeError::Refused(refusal), Binding::None)
+                    if refusal.code == RefusalCode::BadProof =>
+                {
+                    HandshakeError::DoubtfulBadProof
+                }
+                (refused, Binding::None | Binding::Exporter(_)) => refused,
+            });
         }
         let accepted: AcceptedBody = read_plain(ACCEPTED, message, "neither yes nor no")?;
         Ok(Established {

@@ -158,6 +158,34 @@ fn a_copied_hello_with_a_false_proof_does_not_end_the_connection() {
 }
 
 #[test]
+fn a_refused_proof_ends_the_connection_only_where_nobody_can_have_changed_it() {
+    let pair = pair();
+    let refusal = Refusal {
+        code: RefusalCode::BadProof,
+        text: "not the key".to_owned(),
+        retry_after: None,
+    };
+    let refused_with = |agents: Binding, relays: Binding| {
+        let hello = pair.hello(agents);
+        let (challenge, waiting) = pair.challenge(&hello, relays);
+        let (_, next) = hello.handle_challenge(&challenge, &pair.agent).unwrap();
+        next.handle_word(&waiting.refuse(&pair.relay, &refusal))
+            .unwrap_err()
+    };
+    let bound = refused_with(EXPORTER, EXPORTER);
+    assert!(matches!(bound, HandshakeError::Refused(read) if read.code.is_final()));
+    // TLS inspection is allowed, there is no TLS, or it ends before the relay.
+    for (agents, relays) in [
+        (Binding::None, EXPORTER),
+        (Binding::None, Binding::None),
+        (EXPORTER, Binding::None),
+    ] {
+        let doubtful = refused_with(agents, relays);
+        assert!(matches!(doubtful, HandshakeError::DoubtfulBadProof));
+    }
+}
+
+#[test]
 fn an_old_refusal_cannot_be_played_again() {
     let pair = pair();
     let refusal = Refusal {
