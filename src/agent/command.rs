@@ -3,6 +3,8 @@
 //! Shared by [`crate::agent::admin`], which asks, and [`crate::agent::supervisor`], which answers;
 //! neither knows the other.
 
+use std::sync::Arc;
+
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::accept::{AcceptError, Acceptance};
@@ -75,7 +77,7 @@ pub enum Removal {
 }
 
 /// Why a command was not carried out.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CommandError {
     /// No connection has this name or id.
     #[error("there is no connection called {0:?}")]
@@ -93,7 +95,7 @@ pub enum CommandError {
     },
     /// The change could not be written down, so it was not made.
     #[error("the change could not be written down")]
-    State(#[source] StateError),
+    State(#[source] Arc<StateError>),
     /// The agent is about to stop, or failed.
     #[error("the agent is stopping")]
     Stopping,

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use self::activity::{Activity, DialFailure};
+use self::keeping::Removals;
 use self::online::Online;
 pub(in crate::agent) use self::online::last_seen;
 use crate::agent::command::{CommandError, Removal};
@@ -130,8 +131,7 @@ pub struct LinkTask {
     dialled_deactivated: bool,
     /// Whether the relay said last that another agent with this identity holds the link.
     is_copy: bool,
-    /// Who waits for the relay to be told of the removal.
-    removal: Option<oneshot::Sender<Result<Removal, CommandError>>>,
+    removals: Removals,
 }
 
 impl LinkTask {
@@ -180,7 +180,7 @@ impl LinkTask {
             changed,
             dialled_deactivated: false,
             is_copy: false,
-            removal: None,
+            removals: Removals::default(),
         };
         let ends = LinkTaskEnds {
             orders: order_sender,
@@ -290,7 +290,7 @@ impl LinkTask {
             return self.refused(error.why()).await;
         }
         if self.is_copy && self.record.standing == Standing::RemovedHere {
-            return self.forget(None, Removal::OnlyHere).await;
+            return self.forget(Removal::OnlyHere).await;
         }
         let why = error.why();
         let retry_in = self.redial.next_delay(error.retry_after());
@@ -339,8 +339,7 @@ impl LinkTask {
             ControlMessage::Continue { .. } => None,
             ControlMessage::Removed => {
                 self.close_link(CloseCode::Removed, "removed on the private side");
-                let reply = self.removal.take();
-                self.forget(reply, Removal::Done).await
+                self.forget(Removal::Done).await
             }
         }
     }

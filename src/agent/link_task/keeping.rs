@@ -2,6 +2,7 @@
 //!
 //! A change counts once it is on disk; what could not be written down was not done.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::oneshot;
@@ -13,6 +14,27 @@ use crate::agent::state::{self, ConnectionRecord, Standing, StateError};
 use crate::agent::status::ConnectionStatus;
 use crate::backoff::Redial;
 use crate::error_chain::chain;
+
+/// Where the answer to an order to remove the connection goes.
+type RemovalReply = oneshot::Sender<Result<Removal, CommandError>>;
+
+/// Who waits for the relay to be told of the removal. No longer than the admin socket has connections:
+/// those who have gone are let go of.
+#[derive(Debug, Default)]
+pub(super) struct Removals(Vec<RemovalReply>);
+
+impl Removals {
+    fn push(&mut self, reply: RemovalReply) {
+        self.0.retain(|waiting| !waiting.is_closed());
+        self.0.push(reply);
+    }
+
+    fn answer(&mut self, answer: &Result<Removal, CommandError>) {
+        for reply in self.0.drain(..) {
+            let _ = reply.send(answer.clone());
+        }
+    }
+}
 
 impl LinkTask {
     pub(super) async fn set_deactivated(
@@ -35,44 +57,44 @@ impl LinkTask {
             deactivated,
             ..self.record.clone()
         };
-        self.write(changed).await.map_err(CommandError::State)?;
+        let written = self.write(changed).await;
+        written.map_err(|error| CommandError::State(Arc::new(error)))?;
         tracing::info!(connection = %self.record.name, deactivated, "this side changed the connection's state");
         self.update_gate();
         Ok(self.status())
     }
 
-    pub(super) async fn remove(
-        &mut self,
-        reply: oneshot::Sender<Result<Removal, CommandError>>,
-    ) -> Option<TaskEnd> {
+    pub(super) async fn remove(&mut self, reply: RemovalReply) -> Option<TaskEnd> {
+        self.removals.push(reply);
         if matches!(self.record.standing, Standing::Ended { .. }) {
-            return self.forget(Some(reply), Removal::Done).await;
+            return self.forget(Removal::Done).await;
         }
         if self.is_copy {
-            return self.forget(Some(reply), Removal::OnlyHere).await;
+            return self.forget(Removal::OnlyHere).await;
         }
-        let changed = ConnectionRecord {
-            standing: Standing::RemovedHere,
-            ..self.record.clone()
-        };
-        if let Err(error) = self.write(changed).await {
-            let _ = reply.send(Err(CommandError::State(error)));
-            return None;
+        if self.record.standing != Standing::RemovedHere {
+            let changed = ConnectionRecord {
+                standing: Standing::RemovedHere,
+                ..self.record.clone()
+            };
+            if let Err(error) = self.write(changed).await {
+                self.answer_removal(Err(CommandError::State(Arc::new(error))));
+                return None;
+            }
+            tracing::info!(connection = %self.record.name, "this side removed the connection");
+            self.update_gate();
         }
-        tracing::info!(connection = %self.record.name, "this side removed the connection");
-        self.update_gate();
-        if matches!(self.activity, Activity::Online(_)) {
-            // The answer waits until the relay has confirmed, or the link is gone.
-            self.removal = Some(reply);
-        } else {
-            let _ = reply.send(Ok(Removal::RelayNotToldYet));
+        // On a live link the answer waits until the relay has confirmed, or the link is gone.
+        if !matches!(self.activity, Activity::Online(_)) {
+            self.answer_removal(Ok(Removal::RelayNotToldYet));
         }
         None
     }
 
+    /// Whoever accepts again has mended something: nothing is waited for.
     pub(super) fn adopt(&mut self, record: ConnectionRecord) {
         self.record = record;
-        if matches!(self.phase, Phase::Ended { .. }) {
+        if matches!(self.phase, Phase::Ended { .. } | Phase::Waiting { .. }) {
             self.phase = Phase::begin();
             self.redial = Redial::new();
             self.begin_activity();
@@ -84,8 +106,7 @@ impl LinkTask {
     pub(super) async fn refused(&mut self, why: String) -> Option<TaskEnd> {
         if self.record.standing == Standing::RemovedHere {
             // Both sides want it gone; nobody is left to be told.
-            let reply = self.removal.take();
-            return self.forget(reply, Removal::Done).await;
+            return self.forget(Removal::Done).await;
         }
         tracing::error!(connection = %self.record.name, %why, "the connection has ended");
         let now = SystemTime::now();
@@ -105,12 +126,8 @@ impl LinkTask {
         None
     }
 
-    /// Removes record and key, and ends the task.
-    pub(super) async fn forget(
-        &mut self,
-        reply: Option<oneshot::Sender<Result<Removal, CommandError>>>,
-        removal: Removal,
-    ) -> Option<TaskEnd> {
+    /// Removes record and key, answers those who wait for it, and ends the task.
+    pub(super) async fn forget(&mut self, removal: Removal) -> Option<TaskEnd> {
         tracing::info!(connection = %self.record.name, ?removal, "the connection is forgotten");
         let connection = self.record.connection;
         let (end, answer) = match state::off_thread(&self.state, move |state| {
@@ -121,19 +138,15 @@ impl LinkTask {
             Ok(()) => (Some(TaskEnd::Forgotten), Ok(removal)),
             Err(error) => {
                 tracing::error!(connection = %self.record.name, error = %chain(&error), "the connection's files could not be removed");
-                (None, Err(CommandError::State(error)))
+                (None, Err(CommandError::State(Arc::new(error))))
             }
         };
-        if let Some(reply) = reply {
-            let _ = reply.send(answer);
-        }
+        self.answer_removal(answer);
         end
     }
 
     pub(super) fn answer_removal(&mut self, answer: Result<Removal, CommandError>) {
-        if let Some(reply) = self.removal.take() {
-            let _ = reply.send(answer);
-        }
+        self.removals.answer(&answer);
     }
 
     pub(super) async fn write(&mut self, changed: ConnectionRecord) -> Result<(), StateError> {

@@ -181,3 +181,82 @@ async fn a_defect_in_one_task_leaves_the_others_alone_and_the_task_starts_anew()
     stage.until_online("one").await;
     assert_eq!(relay.links_of(other), 1);
 }
+
+#[tokio::test]
+async fn everyone_who_removes_a_connection_at_once_is_told_how_it_went() {
+    let mut stage = Stage::set().await;
+    let id = stage.accepted("one");
+    stage.start().await;
+    stage.until_online("one").await;
+    stage.relay.keep_silent();
+    let release = async {
+        let relay = &stage.relay;
+        stage.until_true(|| relay.has_heard("/v1/removed")).await;
+        // Orders are carried out one after the other, this one after both removals.
+        assert!(stage.set_deactivated("one", true).await.is_err());
+        relay.answer_again();
+    };
+    let (first, second, ()) = tokio::join!(stage.remove("one"), stage.remove("one"), release);
+    assert_eq!(first.unwrap(), Removal::Done);
+    assert_eq!(second.unwrap(), Removal::Done);
+    assert_eq!(stage.standing(id), None);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_accepted_again_is_dialled_at_once() {
+    const LONG: Duration = Duration::from_secs(3600);
+    let mut stage = Stage::set().await;
+    let mut supervisor = stage.supervisor().await;
+    let id = stage.accepted("one");
+    let record = stage.state.read(id).unwrap().unwrap();
+    supervisor.start(record.clone(), LONG, Redial::new());
+    supervisor.take_on(&Acceptance {
+        record,
+        again: true,
+        replaced: Vec::new(),
+    });
+    stage.run(supervisor);
+    stage.until_online("one").await;
+}
+
+#[tokio::test]
+async fn a_relay_that_does_not_take_what_it_is_told_is_told_by_the_next_link() {
+    let mut stage = Stage::set().await;
+    let id = stage.accepted("one");
+    stage.start().await;
+    stage.until_online("one").await;
+    let relay = Arc::clone(&stage.relay);
+    relay.set_answer(http::StatusCode::INTERNAL_SERVER_ERROR);
+    stage.set_deactivated("one", true).await.unwrap();
+    stage.until_true(|| relay.links_of(id) == 2).await;
+    assert!(stage.until_online("one").await.deactivated_here);
+}
+
+/// On a thread of its own: a task that spins lets no deadline of its runtime pass.
+#[test]
+fn telling_on_a_lane_that_is_dead_does_not_keep_the_end_of_the_link_from_being_seen() {
+    let (done, waiting) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(async {
+            let mut stage = Stage::set().await;
+            let id = stage.accepted("one");
+            stage.start().await;
+            stage.until_online("one").await;
+            let relay = Arc::clone(&stage.relay);
+            stage.set_deactivated("one", true).await.unwrap();
+            stage.until_true(|| relay.has_heard(":true")).await;
+            relay.stop_hearing(id);
+            // HTTP/2 ends in good order, with the last request that it takes.
+            stage.set_deactivated("one", false).await.unwrap();
+            stage.until_true(|| relay.has_heard(":false")).await;
+            stage.set_deactivated("one", true).await.unwrap();
+            stage.until_true(|| relay.links_of(id) == 2).await;
+            assert!(stage.until_online("one").await.deactivated_here);
+        });
+        done.send(())
+    });
+    waiting.recv_timeout(stage::DEADLINE).unwrap();
+}

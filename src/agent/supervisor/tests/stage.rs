@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use super::super::*;
 use crate::agent::command::{self, Commands};
@@ -25,13 +26,16 @@ use crate::protocol::handshake::{Binding, Introduction, Refusal, RefusalCode};
 use crate::session::WINDOW;
 
 /// Every wait of these tests: far longer than anything takes, so that only a defect runs into it.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(super) struct Relay {
     identity: SigningKey,
     url: String,
     agents: Mutex<BTreeMap<ConnectionId, Agent>>,
     heard: Mutex<Vec<String>>,
+    /// How it answers what it hears, once there is a permit.
+    answer: Mutex<http::StatusCode>,
+    answers: Semaphore,
 }
 
 /// What the relay knows of one agent.
@@ -39,6 +43,8 @@ struct Agent {
     key: PublicKey,
     refusal: Option<RefusalCode>,
     link: Option<(LaneClient, LinkHandle)>,
+    /// Ends the hearing of what this agent says.
+    hearing: Option<oneshot::Sender<()>>,
     links: usize,
 }
 
@@ -50,6 +56,8 @@ impl Relay {
             url: format!("http://{}", listener.local_addr().unwrap()),
             agents: Mutex::default(),
             heard: Mutex::default(),
+            answer: Mutex::new(http::StatusCode::OK),
+            answers: Semaphore::new(Semaphore::MAX_PERMITS),
         });
         let serving = Arc::clone(&relay);
         tokio::spawn(async move {
@@ -115,16 +123,21 @@ impl Relay {
             ..
         } = proven.accept(false).await.unwrap();
         let link = (LaneClient::new(inward), handle);
-        if let Some(agent) = self.agents.lock().unwrap().get_mut(&id) {
-            agent.link = Some(link);
-            agent.links += 1;
-        }
         let relay = Arc::clone(self);
         let hear = service_fn(move |request: Request<Incoming>| {
             let relay = Arc::clone(&relay);
             async move { relay.hear(request).await }
         });
-        tokio::spawn(http2::serve(outward, hear, std::future::pending()));
+        let (hearing, heard_enough) = oneshot::channel();
+        tokio::spawn(http2::serve(outward, hear, async {
+            let _ = heard_enough.await;
+        }));
+        if let Some(agent) = self.agents.lock().unwrap().get_mut(&id) {
+            agent.link = Some(link);
+            // A former one stands for a link that has ended.
+            agent.hearing = Some(hearing);
+            agent.links += 1;
+        }
         driver.run().await;
     }
 
@@ -133,7 +146,30 @@ impl Relay {
         let bytes = request.into_body().collect().await?.to_bytes();
         let said = format!("{path} {}", String::from_utf8_lossy(&bytes));
         self.heard.lock().unwrap().push(said);
-        Ok(Response::new(body::empty()))
+        drop(self.answers.acquire().await);
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = *self.answer.lock().unwrap();
+        Ok(response)
+    }
+
+    /// Ends HTTP/2 on the lane on which this agent speaks; the link stays.
+    pub(super) fn stop_hearing(&self, id: ConnectionId) {
+        let mut agents = self.agents.lock().unwrap();
+        drop(agents.get_mut(&id).unwrap().hearing.take());
+    }
+
+    /// How it answers what it hears from now on.
+    pub(super) fn set_answer(&self, status: http::StatusCode) {
+        *self.answer.lock().unwrap() = status;
+    }
+
+    /// Answers nothing until [`Self::answer_again`].
+    pub(super) fn keep_silent(&self) {
+        self.answers.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub(super) fn answer_again(&self) {
+        self.answers.add_permits(Semaphore::MAX_PERMITS);
     }
 
     /// Whether the relay was told something that contains these words.
@@ -214,6 +250,7 @@ impl Stage {
             key,
             refusal: None,
             link: None,
+            hearing: None,
             links: 0,
         };
         self.relay.agents.lock().unwrap().insert(id, agent);
@@ -226,6 +263,16 @@ impl Stage {
 
     /// Starts the supervisor, or starts it anew as after a restart of the daemon.
     pub(super) async fn start(&mut self) {
+        let supervisor = self.supervisor().await;
+        self.run(supervisor);
+    }
+
+    pub(super) fn run(&self, supervisor: Supervisor) {
+        self.shutdown.spawn(supervisor.run());
+    }
+
+    /// A supervisor that does not run yet, in the place of the former.
+    pub(super) async fn supervisor(&mut self) -> Supervisor {
         self.shutdown.stop_now();
         self.shutdown.wait_all(DEADLINE).await;
         self.shutdown = Shutdown::new();
@@ -239,8 +286,8 @@ impl Stage {
             received,
         )
         .unwrap();
-        self.shutdown.spawn(supervisor.run());
         self.commands = Some(commands);
+        supervisor
     }
 
     pub(super) fn commands(&self) -> &Commands {
