@@ -1,7 +1,9 @@
 //! Strangers and agents at `/v1/link`, over real sockets.
 
+#[cfg(feature = "agent")]
+mod agent;
+
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -19,7 +21,8 @@ const AGENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 #[tokio::test]
 async fn a_stranger_who_stalls_handshakes_keeps_no_other_address_out() {
     let directory = tempfile::tempdir().unwrap();
-    let (relay, shutdown) = listen(directory.path()).await;
+    let shared = relay_in(directory.path()).await;
+    let relay = listen(&shared).await;
     let mut stalled = Vec::new();
     let turned_away = loop {
         let (stranger, answer) = knock(relay, STRANGER).await;
@@ -47,7 +50,7 @@ async fn a_stranger_who_stalls_handshakes_keeps_no_other_address_out() {
         }
     };
     tokio::time::timeout(DEADLINE, again).await.unwrap();
-    shutdown.stop_now();
+    shared.shutdown.stop_now();
 }
 
 #[test]
@@ -75,8 +78,7 @@ async fn knock(relay: SocketAddr, from: Ipv4Addr) -> (TcpStream, String) {
     )
 }
 
-async fn listen(directory: &Path) -> (SocketAddr, crate::shutdown::Shutdown) {
-    let shared = relay_in(directory).await;
+async fn listen(shared: &Arc<Shared>) -> SocketAddr {
     let limits = ListenerLimits {
         sockets: 1_000,
         head_timeout: DEADLINE,
@@ -89,12 +91,11 @@ async fn listen(directory: &Path) -> (SocketAddr, crate::shutdown::Shutdown) {
         .unwrap();
     let address = listener.local_address().unwrap();
     let routes = Arc::new(Routes {
-        forward: Forward::new(Arc::clone(&shared)).unwrap(),
-        link: LinkEndpoint::new(Arc::clone(&shared)),
-        api: Api::new(Arc::clone(&shared)),
+        forward: Forward::new(Arc::clone(shared)).unwrap(),
+        link: LinkEndpoint::new(Arc::clone(shared)),
+        api: Api::new(Arc::clone(shared)),
     });
     let shutdown = shared.shutdown.clone();
-    let watched = shutdown.clone();
-    tokio::spawn(async move { listener.run(routes, &watched).await });
-    (address, shutdown)
+    tokio::spawn(async move { listener.run(routes, &shutdown).await });
+    address
 }

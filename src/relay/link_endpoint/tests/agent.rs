@@ -1,0 +1,97 @@
+//! Links of an agent in miniature that does not do what an agent should.
+
+use http::Response;
+use hyper::service::service_fn;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::identity::SigningKey;
+use crate::link::client::{self, LinkTarget};
+use crate::link::dial::{Dialer, ProxySetting};
+use crate::link::lane::LaneStream;
+use crate::link::tls::client::{ClientTls, Purpose};
+use crate::relay::record::tests::accepted;
+use crate::relay::registry::LinkStatus;
+
+const NAME: &str = "acme_to_widgets";
+
+/// A link that is up on both sides.
+struct Linked {
+    inward: LaneStream,
+    outward: LaneStream,
+    end: JoinHandle<LinkEnd>,
+    connection: Arc<Connection>,
+}
+
+async fn linked(shared: &Arc<Shared>, relay: SocketAddr) -> Linked {
+    let key = SigningKey::generate().unwrap();
+    let record = accepted(NAME, key.public_key());
+    let connection = shared.registry.put(record).unwrap();
+    let tls = ClientTls::new([], Purpose::Link).unwrap();
+    let dialer = Dialer::new(&ProxySetting::None, tls);
+    let target = LinkTarget {
+        relay_url: &format!("http://{relay}").parse().unwrap(),
+        tls_pin: None,
+        relay_identity: shared.identity.public_key(),
+        connection: connection.id(),
+        key: &key,
+        allow_tls_inspection: false,
+        deactivated: false,
+    };
+    let link = client::connect(&dialer, &target).await.unwrap();
+    let end = tokio::spawn(link.driver.run());
+    until(|| matches!(connection.link_status(), LinkStatus::Online(_))).await;
+    Linked {
+        inward: link.inward,
+        outward: link.outward,
+        end,
+        connection,
+    }
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, waiting).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_take_what_it_is_told_loses_its_link_so_that_the_next_one_tells() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = relay_in(directory.path()).await;
+    let relay = listen(&shared).await;
+    let linked = linked(&shared, relay).await;
+    let refuse = service_fn(async |_| {
+        let mut answer = Response::new(crate::body::empty());
+        *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        Ok::<_, Infallible>(answer)
+    });
+    tokio::spawn(http2::serve(linked.inward, refuse, std::future::pending()));
+    let mut changed = linked.connection.record().as_ref().clone();
+    changed.deactivated.here = true;
+    shared.registry.put(changed);
+    let end = tokio::time::timeout(DEADLINE, linked.end).await;
+    let LinkEnd::ClosedByPeer { code, .. } = end.unwrap().unwrap() else {
+        panic!("the relay did not close the link");
+    };
+    assert_eq!(code, CloseCode::Internal);
+    shared.shutdown.stop_now();
+}
+
+#[tokio::test]
+async fn an_agent_that_breaks_http2_loses_its_link() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = relay_in(directory.path()).await;
+    let relay = listen(&shared).await;
+    let mut linked = linked(&shared, relay).await;
+    linked.outward.write_all(&[0xff; 100]).await.unwrap();
+    until(|| !matches!(linked.connection.link_status(), LinkStatus::Online(_))).await;
+    tokio::time::timeout(DEADLINE, linked.end)
+        .await
+        .unwrap()
+        .unwrap();
+    shared.shutdown.stop_now();
+}
