@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::agent::control::{self, ControlMessage};
 use crate::agent::live::Live;
@@ -17,6 +17,10 @@ use crate::agent::serve::{ControlAnswer, LinkOwner};
 use crate::agent::state::{ConnectionRecord, Standing};
 use crate::body::Body;
 use crate::link::http2::LaneClient;
+
+/// Go-aheads of one link that may be under way at once. Each takes a round trip; a call whose go-ahead
+/// finds no place goes on all the same, a second later, as with a service that never says it.
+const GO_AHEADS: usize = 128;
 
 /// Whether calls of one connection pass. Shut until it is set.
 #[derive(Debug, Default)]
@@ -34,7 +38,11 @@ struct Owner {
     gate: Arc<Gate>,
     messages: mpsc::Sender<ControlMessage>,
     outward: LaneClient,
+    go_aheads: Places,
 }
+
+/// Tasks that may be under way at once.
+struct Places(Arc<Semaphore>);
 
 impl Gate {
     /// Opens or shuts the gate, from the next call on.
@@ -66,6 +74,7 @@ impl Arrivals {
             gate,
             messages,
             outward,
+            go_aheads: Places::new(GO_AHEADS),
         };
         Self {
             live,
@@ -105,12 +114,33 @@ impl LinkOwner for Owner {
     fn go_ahead(&self, request_id: &str) {
         let (outward, request) = (self.outward.clone(), request_id.to_owned());
         // Ends within the deadline of every control message.
-        tokio::spawn(async move {
+        let has_place = self.go_aheads.spawn(async move {
             let message = ControlMessage::Continue { request };
             if let Err(error) = control::tell(&outward, &message).await {
                 tracing::debug!(error = %crate::error_chain::chain(&error), "a go-ahead was not delivered");
             }
         });
+        if !has_place {
+            tracing::debug!("a go-ahead was not sent, since too many are under way");
+        }
+    }
+}
+
+impl Places {
+    fn new(count: usize) -> Self {
+        Self(Arc::new(Semaphore::new(count)))
+    }
+
+    /// Runs the task if there is a place for it; tells whether there was.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
+        let Ok(place) = Arc::clone(&self.0).try_acquire_owned() else {
+            return false;
+        };
+        tokio::spawn(async move {
+            task.await;
+            drop(place);
+        });
+        true
     }
 }
 
@@ -118,6 +148,24 @@ impl LinkOwner for Owner {
 mod tests {
     use super::*;
     use crate::agent::state::tests::example;
+
+    #[tokio::test]
+    async fn no_more_tasks_run_at_once_than_there_are_places() {
+        let places = Places::new(2);
+        let (release, released) = tokio::sync::watch::channel(false);
+        let task = || {
+            let mut released = released.clone();
+            async move { drop(released.wait_for(|it| *it).await) }
+        };
+        assert!(places.spawn(task()));
+        assert!(places.spawn(task()));
+        assert!(!places.spawn(task()));
+        release.send_replace(true);
+        while places.0.available_permits() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert!(places.spawn(task()));
+    }
 
     #[test]
     fn calls_pass_only_while_both_sides_want_them() {
