@@ -10,16 +10,16 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::service::Service;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::body::{self, Body, BodyError};
 use crate::error_chain::chain;
 use crate::link::http2::{LaneClient, SendError};
 use crate::problem::Problem;
 use crate::protocol::control::{
-    CONTINUE_PATH, CONTROL_AUTHORITY, ContinueMessage, MAX_CONTROL, REMOVED_PATH, RemovedMessage,
-    STATE_PATH, StateMessage,
+    CONTINUE_PATH, CONTROL_AUTHORITY, CONTROL_VERSION, ContinueMessage, MAX_CONTROL, REMOVED_PATH,
+    RemovedMessage, STATE_PATH, StateMessage,
 };
 use crate::relay::connections::ChangeError;
 use crate::relay::registry::{Connection, GoAheads};
@@ -27,6 +27,10 @@ use crate::relay::shared::Shared;
 
 /// How long the far side may take to answer a control message, which it handles without waiting for anyone.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long an agent may take to send a message whole: it is smaller than one packet, and none is
+/// begun before it is at hand.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Answers an agent's control messages; the service of the outward lane.
 #[derive(Clone)]
@@ -137,20 +141,39 @@ impl Service<Request<Incoming>> for Control {
     }
 }
 
-async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Problem> {
-    let body = Limited::new(request.into_body(), MAX_CONTROL)
-        .collect()
-        .await;
-    let bytes: Bytes = body.map_err(|_| malformed())?.to_bytes();
-    serde_json::from_slice(&bytes).map_err(|_| malformed())
+/// What every message says, whatever else is in it.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
 }
 
-fn malformed() -> Problem {
+async fn read<T, B>(request: Request<B>) -> Result<T, Problem>
+where
+    T: DeserializeOwned,
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<BodyError>,
+{
+    let collected = Limited::new(request.into_body(), MAX_CONTROL).collect();
+    let bytes = tokio::time::timeout(READ_DEADLINE, collected)
+        .await
+        .map_err(|_| malformed("it came too slowly".to_owned()))?
+        .map_err(|error| malformed(error.to_string()))?
+        .to_bytes();
+    let unreadable = |error: serde_json::Error| malformed(error.to_string());
+    let Versioned { version } = serde_json::from_slice(&bytes).map_err(unreadable)?;
+    if version != CONTROL_VERSION {
+        return Err(malformed(format!("it has version {version}")));
+    }
+    serde_json::from_slice(&bytes).map_err(unreadable)
+}
+
+fn malformed(why: String) -> Problem {
     Problem::new(
         StatusCode::BAD_REQUEST,
         "malformed-control",
         "Not a control message",
     )
+    .detail(why)
 }
 
 fn unknown() -> Problem {
@@ -174,4 +197,56 @@ fn no_content() -> Response<Body> {
     let mut response = Response::new(body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll};
+
+    use http_body::Frame;
+
+    use super::*;
+
+    /// A body of which nothing ever comes.
+    struct Silent;
+
+    impl http_body::Body for Silent {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            Poll::Pending
+        }
+    }
+
+    async fn read_text(text: &str) -> Result<StateMessage, Problem> {
+        read(Request::new(body::full(text.to_owned()))).await
+    }
+
+    #[tokio::test]
+    async fn a_message_of_this_version_is_read_and_no_other() {
+        let read = read_text(r#"{"version":1,"deactivated":true,"later":0}"#).await;
+        assert!(read.unwrap().deactivated);
+        let long = format!(r#"{{"version":1,"pad":"{}"}}"#, "x".repeat(MAX_CONTROL));
+        for text in [
+            r#"{"version":2,"deactivated":true}"#,
+            r#"{"deactivated":true}"#,
+            r#"{"version":1}"#,
+            "{",
+            &long,
+        ] {
+            let problem = read_text(text).await.unwrap_err();
+            assert_eq!(problem.status(), StatusCode::BAD_REQUEST, "{text}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_never_ends_is_given_up() {
+        let reading = read::<StateMessage, _>(Request::new(Silent));
+        let given_up = tokio::time::timeout(READ_DEADLINE * 2, reading).await;
+        assert!(given_up.unwrap().is_err());
+    }
 }
