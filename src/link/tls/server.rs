@@ -18,6 +18,10 @@ use crate::invitation::TlsPin;
 
 const SELF_SIGNED_CERTIFICATE: &str = "self-signed-certificate.pem";
 const SELF_SIGNED_KEY: &str = "self-signed-key.pem";
+/// What people see who look at the certificate.
+const SELF_SIGNED_BY: &str = "relay-agent trial";
+/// The longest common name, in bytes (RFC 5280, appendix A.1).
+const MAX_COMMON_NAME: usize = 64;
 
 /// TLS settings of the relay, replaced as a whole when the files change.
 pub struct ServerTls {
@@ -151,11 +155,19 @@ fn changed(certificate: &Path, key: &Path) -> Changed {
 
 fn make_self_signed(host: &str, certificate: &Path, key: &Path) -> Result<(), TlsError> {
     let host = host.trim_matches(['[', ']']).to_owned();
-    let made = rcgen::generate_simple_self_signed(vec![host])
-        .map_err(|error| TlsError::SelfSigned(error.to_string()))?;
-    let key_pem = zeroize::Zeroizing::new(made.signing_key.serialize_pem());
+    let failed = |error: rcgen::Error| TlsError::SelfSigned(error.to_string());
+    let mut name = rcgen::DistinguishedName::new();
+    name.push(rcgen::DnType::OrganizationName, SELF_SIGNED_BY);
+    if host.len() <= MAX_COMMON_NAME {
+        name.push(rcgen::DnType::CommonName, host.as_str());
+    }
+    let mut parameters = rcgen::CertificateParams::new(vec![host]).map_err(failed)?;
+    parameters.distinguished_name = name;
+    let signing_key = rcgen::KeyPair::generate().map_err(failed)?;
+    let made = parameters.self_signed(&signing_key).map_err(failed)?;
+    let key_pem = zeroize::Zeroizing::new(signing_key.serialize_pem());
     atomic_file::write(key, key_pem.as_bytes(), 0o600).map_err(TlsError::Keep)?;
-    atomic_file::write(certificate, made.cert.pem().as_bytes(), 0o644).map_err(TlsError::Keep)
+    atomic_file::write(certificate, made.pem().as_bytes(), 0o644).map_err(TlsError::Keep)
 }
 
 fn pin_of(certificate: &Path) -> Result<TlsPin, TlsError> {
@@ -180,6 +192,29 @@ mod tests {
         let second = ServerTls::self_signed(directory.path(), "relay.example.com").unwrap();
         assert!(first.pin().is_some());
         assert_eq!(first.pin(), second.pin());
+    }
+
+    #[test]
+    fn a_self_signed_certificate_says_for_whom_it_is_and_that_it_is_for_a_trial() {
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, key) = (directory.path().join("cert"), directory.path().join("key"));
+        let long = format!("{}.example.com", "a".repeat(60));
+        for host in ["relay.example.com", "192.0.2.1", &long] {
+            make_self_signed(host, &certificate, &key).unwrap();
+            let made = read_certificates(&certificate).unwrap();
+            let holds = |text: &str| made[0].windows(text.len()).any(|it| it == text.as_bytes());
+            assert!(holds("relay-agent trial"));
+            assert!(!holds("rcgen"));
+            ServerTls::from_files(&certificate, &key).unwrap();
+        }
+        make_self_signed("relay.example.com", &certificate, &key).unwrap();
+        let made = read_certificates(&certificate).unwrap();
+        // In the subject, the issuer and the alternative names.
+        let name = b"relay.example.com";
+        assert_eq!(
+            made[0].windows(name.len()).filter(|it| it == name).count(),
+            3
+        );
     }
 
     #[test]
