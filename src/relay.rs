@@ -97,7 +97,7 @@ impl Relay {
         shutdown: Shutdown,
     ) -> Result<Self, BuildError> {
         let state_dir = &config.state_dir;
-        atomic_file::check_private_directory(state_dir).map_err(BuildError::StateDirectory)?;
+        atomic_file::create_private_directory(state_dir).map_err(BuildError::StateDirectory)?;
         let store = Store::open(state_dir).map_err(BuildError::Store)?;
         let identity = key_file::load_or_create(&state_dir.join("identity.key"));
         let identity = Arc::new(identity.map_err(BuildError::Identity)?);

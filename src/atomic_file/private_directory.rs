@@ -77,15 +77,23 @@ fn remedy(path: &Path, owner: u32, own: u32) -> String {
     format!("run it as the owner, or run: chown -R {own} {path:?}")
 }
 
-/// Makes a directory with mode 0700 where nothing is yet, then checks as [`check_private_directory`] does.
-/// Its parent must be there.
+/// Makes a directory with mode 0700 where nothing is yet and its parent is ours to write, then checks as
+/// [`check_private_directory`] does.
 ///
 /// # Errors
-/// As [`check_private_directory`].
+/// As [`check_private_directory`]; [`DirectoryError::Missing`] when it could not be made there.
 pub fn create_private_directory(path: &Path) -> Result<(), DirectoryError> {
     match DirBuilder::new().mode(PRIVATE).create(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        // Its parent is missing, or not ours to write: whoever may has to make it.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::ReadOnlyFilesystem
+            ) => {}
         Err(source) => {
             return Err(DirectoryError::Io {
                 action: "create",

@@ -58,11 +58,43 @@ async fn a_state_directory_of_someone_else_is_refused_with_the_remedy() {
 }
 
 #[tokio::test]
-async fn a_missing_state_directory_is_refused_by_the_relay_with_the_remedy() {
+async fn a_missing_state_directory_is_made_where_it_can_be() {
     let relay = RelayHome::new("");
-    fs::remove_dir(relay.state()).unwrap();
-    let words = ["does not exist", "install -d -m 0700"];
-    run(RELAY, "serve", relay.file()).await.failed(73, &words);
+    let agent = AgentHome::new("");
+    for (program, command, file, state, word) in [
+        (
+            RELAY,
+            "serve",
+            relay.file(),
+            relay.state(),
+            "the relay is serving",
+        ),
+        (AGENT, "run", agent.file(), agent.state(), "the agent runs"),
+    ] {
+        if state.exists() {
+            fs::remove_dir(&state).unwrap();
+        }
+        let log = file.with_extension("log");
+        let arguments = [command, "--config", file.to_str().unwrap()];
+        let mut daemon = Daemon::start(program, &arguments, &log);
+        daemon.until_logged(word).await;
+        let mode = fs::metadata(&state).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{state:?}");
+        daemon.signal(Signal::SIGKILL);
+        daemon.ended().await;
+    }
+}
+
+#[tokio::test]
+async fn a_state_directory_that_cannot_be_made_is_refused_with_the_remedy() {
+    let relay = RelayHome::new("");
+    let agent = AgentHome::new("");
+    for (program, command, file) in [(RELAY, "serve", relay.file()), (AGENT, "run", agent.file())] {
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text.replace("/state'", "/no/parent'")).unwrap();
+        let words = ["does not exist", "install -d -m 0700", "/no/parent"];
+        run(program, command, file).await.failed(73, &words);
+    }
 }
 
 #[tokio::test]
