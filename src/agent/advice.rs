@@ -25,6 +25,9 @@ pub fn on_dial(error: &DialError) -> String {
         DialError::Connect { host, port, .. } => format!(
             "Let the firewall pass outbound TCP from this machine to {host} port {port}, or name a proxy in network.proxy."
         ),
+        DialError::ProxyUnreachable { proxy, .. } => format!(
+            "Check the proxy in network.proxy, or in HTTPS_PROXY, and that the firewall passes outbound TCP from this machine to {proxy}."
+        ),
         DialError::Proxy { target, source, .. } => on_proxy(source, target),
         DialError::Tls { source, .. } => on_tls(source, Whose::Relay).to_owned(),
         DialError::TimedOut { .. } => {
@@ -75,9 +78,13 @@ pub const fn on_tls(error: &TlsError, whose: Whose) -> &'static str {
         TlsError::WrongPin { .. } => {
             "Do not go on: something answers in the relay's place, or the relay was set up anew; ask the public side."
         }
-        TlsError::Handshake(_) => {
-            "Check that the port is the right one, and that both ends speak a common version of TLS."
-        }
+        TlsError::TooOld { .. } => match whose {
+            Whose::Relay => {
+                "TLS 1.3 is needed: switch it on where the relay's TLS ends, which may be a load balancer in front of it."
+            }
+            Whose::Upstream => "TLS 1.2 or 1.3 is needed: switch one of them on in the service.",
+        },
+        TlsError::Handshake(_) => "Check that the port is the right one.",
         TlsError::Read { .. } | TlsError::Content { .. } => {
             "Correct the path, or put certificates in PEM form into the file."
         }
@@ -119,6 +126,31 @@ mod tests {
             source: io::ErrorKind::ConnectionRefused.into(),
         };
         assert!(on_dial(&error).contains("relay.example.com port 8443"));
+    }
+
+    #[test]
+    fn a_proxy_that_is_not_reached_is_named_and_not_the_relay() {
+        let error = DialError::ProxyUnreachable {
+            proxy: "proxy.corp.local:3128".to_owned(),
+            source: Box::new(DialError::Connect {
+                host: "proxy.corp.local".to_owned(),
+                port: 3128,
+                source: io::ErrorKind::ConnectionRefused.into(),
+            }),
+        };
+        let advice = on_dial(&error);
+        assert!(advice.contains("proxy.corp.local:3128"), "{advice}");
+        assert!(advice.contains("network.proxy"), "{advice}");
+    }
+
+    #[test]
+    fn an_old_tls_is_told_which_version_is_needed() {
+        let error = TlsError::TooOld {
+            host: "relay.example.com".to_owned(),
+            source: io::ErrorKind::InvalidData.into(),
+        };
+        assert!(on_tls(&error, Whose::Relay).contains("TLS 1.3 is needed"));
+        assert!(on_tls(&error, Whose::Upstream).contains("TLS 1.2 or 1.3 is needed"));
     }
 
     #[test]

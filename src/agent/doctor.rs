@@ -79,7 +79,7 @@ async fn to_relay(dialer: &Dialer, destination: &Destination) -> Walk {
     let dialled = tokio::time::timeout(DEADLINE, dialer.connect(url, destination.tls_pin)).await;
     let failed_at = match &dialled {
         Ok(Ok(_)) => HOPS.len() - 1,
-        Ok(Err(error)) => hop_of(error, proxy.is_some()),
+        Ok(Err(error)) => hop_of(error),
         Err(_) => TCP,
     };
     for (index, hop) in HOPS.iter().enumerate().take(failed_at) {
@@ -143,7 +143,7 @@ async fn to_upstream(upstream: &UpstreamConfig, network_ca: Option<&std::path::P
     let tcp = match connecting.await {
         Ok(Ok(tcp)) => tcp,
         Ok(Err(error)) => {
-            let hop = hop_of(&error, false);
+            let hop = hop_of(&error);
             for hop in HOPS.iter().take(hop).filter(|hop| **hop != HOPS[PROXY]) {
                 walk.passed(hop, String::new());
             }
@@ -181,11 +181,10 @@ async fn to_upstream(upstream: &UpstreamConfig, network_ca: Option<&std::path::P
 }
 
 /// At which hop a dial ended.
-const fn hop_of(error: &DialError, through_proxy: bool) -> usize {
+const fn hop_of(error: &DialError) -> usize {
     match error {
         DialError::Resolve { .. } => NAME,
-        DialError::Proxy { .. } => PROXY,
-        DialError::Connect { .. } if through_proxy => PROXY,
+        DialError::ProxyUnreachable { .. } | DialError::Proxy { .. } => PROXY,
         DialError::Connect { .. } | DialError::TimedOut { .. } => TCP,
         DialError::Tls { .. } => TLS,
     }
@@ -235,6 +234,20 @@ mod tests {
             assert!(!remedy.is_empty());
         }
         assert_eq!(report.walks.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_not_there_is_found_at_the_proxy_hop_and_named() {
+        let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = unused.local_addr().unwrap();
+        drop(unused);
+        let text = format!("[network]\nproxy = 'http://{address}'\n");
+        let live = Live::new(&read(&text).unwrap()).unwrap();
+        let report = examine(&live, vec![destination("https://relay.example")]).await;
+        let (hop, remedy) = failure(&report.walks[0]).unwrap();
+        assert_eq!(hop, "proxy", "{report:?}");
+        assert!(remedy.contains(&address.to_string()), "{remedy}");
+        assert!(!remedy.contains("relay.example"), "{remedy}");
     }
 
     #[tokio::test]

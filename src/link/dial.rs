@@ -64,13 +64,22 @@ pub enum DialError {
     /// No address answered.
     #[error("{host} port {port} cannot be reached")]
     Connect {
-        /// The relay, or the proxy.
+        /// Who was to be reached.
         host: String,
         /// Its port.
         port: u16,
         /// What the last address said.
         #[source]
         source: io::Error,
+    },
+    /// The proxy was not reached, or said nothing.
+    #[error("the proxy {proxy} does not answer")]
+    ProxyUnreachable {
+        /// The proxy, without its password.
+        proxy: String,
+        /// Why.
+        #[source]
+        source: Box<Self>,
     },
     /// The proxy was reached and does not open the way.
     #[error("the proxy {proxy} does not open the way to {target}")]
@@ -191,10 +200,15 @@ async fn connect_through(intercept: &Intercept, relay: &RelayUrl) -> Result<TcpS
         host if host.contains(':') => format!("[{host}]:{}", relay.port()),
         host => format!("{host}:{}", relay.port()),
     };
+    let unreachable = |source| DialError::ProxyUnreachable {
+        proxy: proxy::name(intercept),
+        source,
+    };
     let opening = proxy::open(intercept, &target);
-    let opened = within("opening the way through the proxy", PROXY_TIMEOUT, opening).await?;
+    let opened = within("opening the way through the proxy", PROXY_TIMEOUT, opening).await;
+    let opened = opened.map_err(|error| unreachable(Box::new(error)))?;
     opened.map_err(|error| match error {
-        proxy::OpenError::Reach(error) => *error,
+        proxy::OpenError::Reach(error) => unreachable(error),
         proxy::OpenError::Refused(source) => DialError::Proxy {
             proxy: proxy::name(intercept),
             target,

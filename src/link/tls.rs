@@ -88,6 +88,15 @@ pub enum TlsError {
         /// Whose key.
         host: String,
     },
+    /// The two sides have no version of TLS in common: the other one's are too old, or switched off.
+    #[error("{host} speaks no version of TLS that is accepted here")]
+    TooOld {
+        /// The other side.
+        host: String,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
     /// Another failure of the handshake.
     #[error("the TLS handshake failed")]
     Handshake(#[source] io::Error),

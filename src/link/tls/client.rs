@@ -10,7 +10,8 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, PeerIncompatible,
+    RootCertStore, SignatureScheme,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -159,6 +160,10 @@ fn explain(host: &str, error: std::io::Error) -> TlsError {
     let inner = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if inner.is_some_and(is_too_old) {
+        let source = error;
+        return TlsError::TooOld { host, source };
+    }
     let Some(rustls::Error::InvalidCertificate(fault)) = inner else {
         return TlsError::Handshake(error);
     };
@@ -178,6 +183,18 @@ fn explain(host: &str, error: std::io::Error) -> TlsError {
         CertificateError::ApplicationVerificationFailure => TlsError::WrongPin { host },
         _ => TlsError::Handshake(error),
     }
+}
+
+/// Whether there is no common version: the other side said so, or answered with an old one.
+const fn is_too_old(error: &rustls::Error) -> bool {
+    matches!(
+        error,
+        rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
+            | rustls::Error::PeerIncompatible(
+                PeerIncompatible::ServerDoesNotSupportTls12Or13
+                    | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            )
+    )
 }
 
 /// Accepts exactly one key, whoever signed its certificate. The handshake's signature, which proves
@@ -230,5 +247,44 @@ impl ServerCertVerifier for PinVerifier {
         self.provider
             .signature_verification_algorithms
             .supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// A server that speaks TLS 1.2 alone.
+    async fn of_yesterday() -> TcpStream {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes());
+        let configuration = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.unwrap())
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let _ = TlsAcceptor::from(Arc::new(configuration)).accept(tcp).await;
+        });
+        TcpStream::connect(address).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_server_without_tls_1_3_is_told_from_other_failures() {
+        let tls = ClientTls::new([], Purpose::Link).unwrap();
+        let pin = TlsPin::of_public_key(&[]);
+        let error = tls
+            .connect("localhost", Some(pin), of_yesterday().await)
+            .await;
+        assert!(matches!(error, Err(TlsError::TooOld { .. })), "{error:?}");
     }
 }
