@@ -33,6 +33,9 @@ pub struct Link {
     pub connection: ConnectionId,
     /// What the other side told of itself.
     pub peer: Introduction,
+    /// By how many seconds the relay's clock was ahead of this machine's during the handshake, as the
+    /// agent sees it; a round trip more or less.
+    pub clock_ahead: Option<i64>,
     /// Calls into the private network: the relay is the HTTP/2 client.
     pub inward: LaneStream,
     /// From the private network out: the agent is the HTTP/2 client.
@@ -91,6 +94,7 @@ impl Link {
         Self {
             connection,
             peer,
+            clock_ahead: None,
             inward: LaneStream::new(&shared, Lane::Inward),
             outward: LaneStream::new(&shared, Lane::Outward),
             handle: LinkHandle {

@@ -22,6 +22,9 @@ use crate::link::tls::client::{ClientTls, Purpose};
 
 /// One walk takes no longer: every step of the dialer has a shorter time-out of its own.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// Clocks that differ by more are worth a word: certificates are mostly made valid some minutes in the
+/// past, so that smaller differences do no harm.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(5 * 60);
 /// The hops to a relay, in order.
 const HOPS: [&str; 5] = ["name", "proxy", "tcp", "tls", "link"];
 const NAME: usize = 0;
@@ -94,7 +97,10 @@ async fn to_relay(dialer: &Dialer, destination: &Destination) -> Walk {
         walk.passed(hop, detail);
     }
     match dialled {
-        Ok(Ok(_)) => link(&mut walk, &destination.status),
+        Ok(Ok(_)) => {
+            link(&mut walk, &destination.status);
+            clock(&mut walk, destination.status.link.clock_ahead);
+        }
         Ok(Err(error)) => {
             let remedy = advice::on_dial(&error);
             walk.failed(HOPS[failed_at], chain(&error).to_string(), remedy);
@@ -131,6 +137,26 @@ fn link(walk: &mut Walk, status: &ConnectionStatus) {
             format!("Once it is no longer needed: agent remove {}", status.name),
         ),
     }
+}
+
+/// Whose clock is wrong nobody can tell from here; that they differ, the last handshake told.
+fn clock(walk: &mut Walk, ahead: Option<i64>) {
+    let Some(ahead) = ahead else {
+        return;
+    };
+    let difference = Duration::from_secs(ahead.unsigned_abs());
+    let side = if ahead < 0 { "ahead of" } else { "behind" };
+    if difference <= CLOCKS_DIFFER {
+        let detail = format!("within {} s of the relay's", difference.as_secs().max(1));
+        return walk.passed("clock", detail);
+    }
+    let difference = humantime::format_duration(difference);
+    walk.warned(
+        "clock",
+        format!("this machine's is {difference} {side} the relay's"),
+        "Set the one that is wrong: by it certificates, and on the relay invitations, seem to expire too early or too late."
+            .to_owned(),
+    );
 }
 
 async fn to_upstream(upstream: &UpstreamConfig, network_ca: Option<&std::path::Path>) -> Walk {
@@ -234,6 +260,30 @@ mod tests {
             assert!(!remedy.is_empty());
         }
         assert_eq!(report.walks.len(), 2);
+    }
+
+    #[test]
+    fn clocks_that_differ_much_are_worth_a_warning_and_no_failure() {
+        let seen = |ahead| {
+            let mut walk = Walk::new(String::new(), String::new());
+            clock(&mut walk, ahead);
+            let report = Report::new(vec![walk]);
+            assert!(report.healthy);
+            let check = report.walks[0].checks.first().cloned();
+            check.map(|check| (check.outcome, check.detail))
+        };
+        let detail = |ahead, outcome| {
+            let (seen, detail) = seen(Some(ahead)).unwrap();
+            assert_eq!(seen, outcome, "{detail}");
+            detail
+        };
+        assert_eq!(seen(None), None);
+        assert_eq!(detail(300, Outcome::Ok), "within 300 s of the relay's");
+        let behind = detail(301, Outcome::Warning);
+        assert_eq!(behind, "this machine's is 5m 1s behind the relay's");
+        let ahead = detail(-7_200, Outcome::Warning);
+        assert_eq!(ahead, "this machine's is 2h ahead of the relay's");
+        detail(i64::MIN, Outcome::Warning);
     }
 
     #[tokio::test]

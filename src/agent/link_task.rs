@@ -274,6 +274,7 @@ impl LinkTask {
     fn go_online(&mut self, link: Link) {
         self.facts.links_made += 1;
         self.facts.relay_software = Some(link.peer.software.clone());
+        self.facts.clock_ahead = link.clock_ahead;
         self.facts.deactivated_there = link.peer.deactivated;
         self.facts.last_seen = Some(SystemTime::now());
         self.is_copy = false;

@@ -96,6 +96,8 @@ pub struct LinkStatus {
     pub links_made: u64,
     /// What the relay calls itself.
     pub relay_software: Option<String>,
+    /// By how many seconds the relay's clock was ahead of this machine's when the link was made.
+    pub clock_ahead: Option<i64>,
 }
 
 /// One upstream.
@@ -122,6 +124,8 @@ pub struct LinkFacts {
     pub links_made: u64,
     /// What the relay calls itself.
     pub relay_software: Option<String>,
+    /// By how many seconds the relay's clock was ahead of this machine's when the link was made.
+    pub clock_ahead: Option<i64>,
 }
 
 impl ConnectionStatus {
@@ -211,6 +215,7 @@ impl LinkStatus {
             failures,
             links_made: facts.links_made,
             relay_software: facts.relay_software.clone(),
+            clock_ahead: facts.clock_ahead,
         }
     }
 }
@@ -251,6 +256,7 @@ mod tests {
             last_seen: Some(SystemTime::UNIX_EPOCH),
             links_made: 2,
             relay_software: Some("relay-agent/0.1.0".to_owned()),
+            clock_ahead: Some(-3),
             ..LinkFacts::default()
         };
         let phase = Phase::Online {
@@ -278,6 +284,7 @@ mod tests {
                     "failures": 0,
                     "links_made": 2,
                     "relay_software": "relay-agent/0.1.0",
+                    "clock_ahead": -3,
                 },
             })
         );

@@ -1,6 +1,6 @@
 //! The agent's end of a link: dial, upgrade, handshake; and single requests on the same way.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -174,7 +174,15 @@ pub async fn connect(dialer: &Dialer, target: &LinkTarget<'_>) -> Result<Link, C
     let shaken = shake_hands(&mut websocket, target, binding, &relay).await;
     let (peer, clock) = shaken.inspect_err(say_loudly)?;
     tracing::debug!(%relay, relay_clock = clock, software = %peer.software, "link accepted");
-    Ok(Link::new(target.connection, peer, websocket))
+    let mut link = Link::new(target.connection, peer, websocket);
+    link.clock_ahead = clock_ahead(clock, SystemTime::now());
+    Ok(link)
+}
+
+/// By how many seconds a clock is ahead of `now`, which is this machine's.
+fn clock_ahead(clock: u64, now: SystemTime) -> Option<i64> {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    i64::try_from(i128::from(clock) - i128::from(now)).ok()
 }
 
 /// What somebody has to look at, although the link is tried again.
@@ -353,6 +361,14 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_is_compared_whatever_it_says() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        assert_eq!(clock_ahead(1_300, now), Some(300));
+        assert_eq!(clock_ahead(0, now), Some(-1_000));
+        assert_eq!(clock_ahead(u64::MAX, now), None);
+    }
 
     #[test]
     fn a_refused_proof_that_something_may_have_changed_is_tried_again_slowly() {

@@ -30,13 +30,13 @@ pub struct Walk {
 /// One hop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// `name`, `proxy`, `tcp`, `tls`, or `link` (WebSocket and authentication).
+    /// `name`, `proxy`, `tcp`, `tls`, `link` (WebSocket and authentication) or `clock`.
     pub hop: String,
     /// How it went.
     pub outcome: Outcome,
     /// What was seen; may be empty.
     pub detail: String,
-    /// What to do; empty unless it failed.
+    /// What to do; empty when all is well.
     pub remedy: String,
 }
 
@@ -46,6 +46,8 @@ pub struct Check {
 pub enum Outcome {
     /// It lets pass.
     Ok,
+    /// It lets pass, and something else will suffer.
+    Warning,
     /// Here the way ends.
     Failed,
 }
@@ -55,7 +57,7 @@ impl Report {
         let healthy = walks
             .iter()
             .flat_map(|walk| &walk.checks)
-            .all(|check| check.outcome == Outcome::Ok);
+            .all(|check| check.outcome != Outcome::Failed);
         Self {
             version: VERSION,
             healthy,
@@ -74,18 +76,21 @@ impl Walk {
     }
 
     pub(super) fn passed(&mut self, hop: &str, detail: String) {
-        self.checks.push(Check {
-            hop: hop.to_owned(),
-            outcome: Outcome::Ok,
-            detail,
-            remedy: String::new(),
-        });
+        self.push(hop, Outcome::Ok, detail, String::new());
+    }
+
+    pub(super) fn warned(&mut self, hop: &str, detail: String, remedy: String) {
+        self.push(hop, Outcome::Warning, detail, remedy);
     }
 
     pub(super) fn failed(&mut self, hop: &str, detail: String, remedy: String) {
+        self.push(hop, Outcome::Failed, detail, remedy);
+    }
+
+    fn push(&mut self, hop: &str, outcome: Outcome, detail: String, remedy: String) {
         self.checks.push(Check {
             hop: hop.to_owned(),
-            outcome: Outcome::Failed,
+            outcome,
             detail,
             remedy,
         });

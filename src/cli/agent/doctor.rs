@@ -50,6 +50,7 @@ fn describe(report: &Report) -> String {
         for check in &walk.checks {
             let outcome = match check.outcome {
                 Outcome::Ok => "ok",
+                Outcome::Warning => "warning",
                 Outcome::Failed => "FAILED",
             };
             let line = format!(
