@@ -295,7 +295,7 @@ async fn an_upstreams_own_error_is_passed_on_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_refused_with_words_and_the_link_stays() {
+async fn a_head_that_is_too_large_is_refused_and_the_link_stays() {
     let scene = Scene::around(Upstream::new(answers::echo).await).await;
     for mut caller in [scene.caller().await, scene.caller2().await] {
         let mut request: http::Request<Body> = caller.request("GET", "/", body::empty());
