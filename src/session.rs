@@ -1,4 +1,5 @@
-//! A session: two numbered byte streams in both directions, acknowledged and kept alive.
+//! A session: two numbered byte streams in both directions, acknowledged and kept alive, over one
+//! WebSocket after another.
 //!
 //! Pure. It takes frames, bytes and the time, and says what to send and when to look again; it has
 //! no socket and no clock. Time is a [`Duration`] since the session began and never goes back. The
@@ -7,11 +8,12 @@
 //! How to drive it: feed what arrives to [`Session::handle_frame`] and passing time to
 //! [`Session::handle_timeout`]; [`Session::write`] and [`Session::read`] the lanes; after any of
 //! these send what [`Session::poll_frame`] yields until it yields nothing, and call
-//! `handle_timeout` again no later than [`Session::poll_timeout`] says.
+//! `handle_timeout` again no later than [`Session::poll_timeout`] says. While there is no WebSocket
+//! only write and read; go on with [`Session::resume`] when there is another.
 //!
 //! Invariants, for each lane and direction:
 //!
-//! 1. What is read is a prefix of what was written, each byte once.
+//! 1. What is read is a prefix of what was written, each byte once, over any number of WebSockets.
 //! 2. Unacknowledged bytes never exceed the window that the reader's side announced, and are kept
 //!    until acknowledged: what a cut swallows can be sent again.
 //! 3. Nothing the peer sends makes the session hold more than its own window for a lane, one pong and one close.
@@ -28,7 +30,7 @@ use self::incoming::Incoming;
 use self::liveness::Liveness;
 use self::outgoing::Outgoing;
 use crate::protocol::CloseCode;
-use crate::protocol::frame::{Frame, FrameError, Lane};
+use crate::protocol::frame::{Frame, FrameError, Lane, LaneCounts};
 
 /// How many unread bytes of a lane this side holds at the most. A path of 160 Mbit/s and 50 ms is
 /// filled by 1 MiB, one of 600 Mbit/s by this; it bounds what retention may cost, and is not allocated before it is used.
@@ -86,6 +88,18 @@ pub enum Violation {
         /// The total acknowledged before.
         acknowledged: u64,
     },
+    /// The other side would resume where it cannot: bytes are gone that it lacks, or were never sent.
+    #[error(
+        "the other side would resume after byte {from}, which is not between {lowest} and {highest}"
+    )]
+    Resume {
+        /// The impossible count.
+        from: u64,
+        /// The lowest possible one.
+        lowest: u64,
+        /// The highest possible one.
+        highest: u64,
+    },
 }
 
 /// The peer answered nothing for too long; the path or the peer is dead.
@@ -106,13 +120,14 @@ enum Closing {
 impl Session {
     /// A new session. `peer_window` is how many unread bytes of a lane the peer is ready to hold; more
     /// than [`WINDOW`] is not made use of, because as much is kept here until it is acknowledged.
+    /// `round_trip` is the time to the peer and back, as the handshake measured it.
     #[must_use]
-    pub fn new(peer_window: u64, now: Duration) -> Self {
+    pub fn new(peer_window: u64, round_trip: Duration, now: Duration) -> Self {
         let window = peer_window.min(WINDOW);
         Self {
             outgoing: Lane::BOTH.map(|lane| Outgoing::new(lane, window)),
             incoming: [Incoming::new(), Incoming::new()],
-            liveness: Liveness::new(now),
+            liveness: Liveness::new(round_trip, now),
             next_lane: Lane::Inward,
             ack_due: None,
             pong: None,
@@ -144,32 +159,84 @@ impl Session {
         self.liveness.last_heard()
     }
 
+    /// The time to the peer and back, smoothed.
+    #[must_use]
+    pub const fn round_trip(&self) -> Duration {
+        self.liveness.round_trip()
+    }
+
+    /// Whether an answer is due for so long that the path is better not relied on.
+    #[must_use]
+    pub const fn is_doubtful(&self) -> bool {
+        self.liveness.is_doubtful()
+    }
+
+    /// How many bytes of each lane have arrived: what to tell the peer so that it goes on from there.
+    #[must_use]
+    pub fn received(&self) -> LaneCounts {
+        LaneCounts(Lane::BOTH.map(|lane| self.incoming[lane.index()].received()))
+    }
+
+    /// From where this side would go on with a peer that told to have received so much: what it has
+    /// acknowledged since it told is gone.
+    #[must_use]
+    pub fn from_here(&self, peer_received: LaneCounts) -> LaneCounts {
+        LaneCounts(Lane::BOTH.map(|lane| {
+            let acknowledged = self.outgoing[lane.index()].acknowledged();
+            peer_received.of(lane).max(acknowledged)
+        }))
+    }
+
+    /// Goes on over a new WebSocket: with everything after `from_here` of each lane on this side, and
+    /// everything after `from_peer` on the other.
+    ///
+    /// # Errors
+    /// [`Violation::Resume`] when a count cannot be; the session is then of no further use.
+    pub fn resume(
+        &mut self,
+        from_here: LaneCounts,
+        from_peer: LaneCounts,
+        round_trip: Duration,
+        now: Duration,
+    ) -> Result<(), Violation> {
+        for lane in Lane::BOTH {
+            self.outgoing[lane.index()].resume(from_here.of(lane))?;
+            self.incoming[lane.index()].resume(from_peer.of(lane))?;
+        }
+        self.liveness = Liveness::new(round_trip, now);
+        self.pong = None;
+        self.ack_due = Some(now);
+        self.note_what_is_awaited(now);
+        Ok(())
+    }
+
     /// Takes a message from the peer.
     ///
     /// # Errors
     /// [`Violation`] when the peer broke a rule; the session is of no further use but to close.
     pub fn handle_frame(&mut self, message: Bytes, now: Duration) -> Result<Received, Violation> {
         self.liveness.heard(now);
-        match Frame::decode(message).map_err(Violation::Frame)? {
+        let received = match Frame::decode(message).map_err(Violation::Frame)? {
             Frame::Data { lane, payload } => {
                 self.incoming[lane.index()].receive(payload)?;
-                Ok(Received::Data(lane))
+                Received::Data(lane)
             }
             Frame::Ack { lane, total } => {
                 self.outgoing[lane.index()].acknowledge(total)?;
-                self.note_what_is_awaited(now);
-                Ok(Received::Room(lane))
+                Received::Room(lane)
             }
             Frame::Ping(token) => {
                 self.pong = Some(token);
-                Ok(Received::Nothing)
+                Received::Nothing
             }
-            Frame::Pong(_) => {
-                self.note_what_is_awaited(now);
-                Ok(Received::Nothing)
+            Frame::Pong(token) => {
+                self.liveness.answered(token, now);
+                Received::Nothing
             }
-            Frame::Close { code, text } => Ok(Received::Closed { code, text }),
-        }
+            Frame::Close { code, text } => Received::Closed { code, text },
+        };
+        self.note_what_is_awaited(now);
+        Ok(received)
     }
 
     /// Lets time pass.
@@ -193,6 +260,11 @@ impl Session {
             self.ack_due = Some(now + ACK_DELAY);
         }
         bytes
+    }
+
+    /// Asks the peer for a sign of life with the next frames, without waiting for doubt.
+    pub fn ping(&mut self) {
+        self.liveness.ask_now();
     }
 
     /// Asks for an orderly end: what was written goes out first, then a close frame, then nothing more.
@@ -303,7 +375,7 @@ impl Session {
         Some(frame.encode())
     }
 
-    /// After an answer: data that is still unacknowledged goes on demanding one.
+    /// Data that is still unacknowledged after a frame goes on demanding an answer.
     fn note_what_is_awaited(&mut self, now: Duration) {
         if self
             .outgoing

@@ -41,7 +41,11 @@ impl Shared {
     pub(super) fn new(peer_window: u64) -> Arc<Self> {
         let began = Instant::now();
         let state = State {
-            session: Session::new(peer_window, std::time::Duration::ZERO),
+            session: Session::new(
+                peer_window,
+                std::time::Duration::ZERO,
+                std::time::Duration::ZERO,
+            ),
             driver: None,
             readers: [None, None],
             writers: [None, None],

@@ -4,6 +4,7 @@
 //! copies a payload.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 
 use super::{CloseCode, MAX_MESSAGE};
 
@@ -64,6 +65,19 @@ impl Lane {
             1 => Some(Self::Outward),
             _ => None,
         }
+    }
+}
+
+/// A count of bytes for each lane; on the wire `[inward, outward]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LaneCounts(pub [u64; 2]);
+
+impl LaneCounts {
+    /// The count of one lane.
+    #[must_use]
+    pub const fn of(self, lane: Lane) -> u64 {
+        self.0[lane.index()]
     }
 }
 

@@ -2,49 +2,107 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::{Violation, WINDOW};
+use crate::protocol::MAX_MESSAGE;
 
 /// Read bytes are acknowledged at the latest at this count, so that the sender never waits for the delay.
 const ACK_EVERY: u64 = WINDOW / 4;
+/// Payloads shorter than this are copied together when the reader is behind: kept each in the memory
+/// of its own message, a window of one-byte frames would cost a hundred windows.
+const SMALL: usize = 4 * 1024;
 
 pub(super) struct Incoming {
     unread: VecDeque<Bytes>,
+    /// Small payloads that follow all of `unread`, joined.
+    joined: BytesMut,
     /// Bytes that arrived since the session began.
     received: u64,
+    /// Bytes that arrived already on the WebSocket before, and will be repeated on this one.
+    repeated: u64,
     /// Bytes that the reader took since the session began.
     read: u64,
     /// The last total that was acknowledged.
     acknowledged: u64,
+    /// Whether the last acknowledgement may not have arrived.
+    must_repeat_ack: bool,
 }
 
 impl Incoming {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             unread: VecDeque::new(),
+            joined: BytesMut::new(),
             received: 0,
+            repeated: 0,
             read: 0,
             acknowledged: 0,
+            must_repeat_ack: false,
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.unread.is_empty()
+        self.unread.is_empty() && self.joined.is_empty()
     }
 
-    pub(super) fn receive(&mut self, payload: Bytes) -> Result<(), Violation> {
+    pub(super) const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The peer begins a new WebSocket after byte `from`.
+    pub(super) const fn resume(&mut self, from: u64) -> Result<(), Violation> {
+        let Some(repeated) = self.received.checked_sub(from) else {
+            return Err(Violation::Resume {
+                from,
+                lowest: 0,
+                highest: self.received,
+            });
+        };
+        self.repeated = repeated;
+        self.must_repeat_ack = self.read > 0;
+        Ok(())
+    }
+
+    pub(super) fn receive(&mut self, mut payload: Bytes) -> Result<(), Violation> {
+        let known = usize::try_from(self.repeated).map_or(payload.len(), |n| n.min(payload.len()));
+        payload.advance(known);
+        self.repeated -= known as u64;
+        if payload.is_empty() {
+            return Ok(());
+        }
         let received = self.received + payload.len() as u64;
         let unacknowledged = received - self.acknowledged;
         if unacknowledged > WINDOW {
             return Err(Violation::Window(unacknowledged - WINDOW));
         }
         self.received = received;
-        self.unread.push_back(payload);
+        self.keep(payload);
         Ok(())
     }
 
+    fn keep(&mut self, payload: Bytes) {
+        let is_small = payload.len() < SMALL && !self.is_empty();
+        if !is_small || self.joined.len() + payload.len() > MAX_MESSAGE {
+            self.end_joined();
+        }
+        if is_small {
+            self.joined.extend_from_slice(&payload);
+        } else {
+            self.unread.push_back(payload);
+        }
+    }
+
+    fn end_joined(&mut self) {
+        if !self.joined.is_empty() {
+            self.unread.push_back(self.joined.split().freeze());
+        }
+    }
+
     pub(super) fn read(&mut self, most: usize) -> Bytes {
+        if self.unread.is_empty() {
+            self.end_joined();
+        }
         let Some(first) = self.unread.front_mut() else {
             return Bytes::new();
         };
@@ -57,7 +115,7 @@ impl Incoming {
     }
 
     pub(super) const fn has_unacknowledged(&self) -> bool {
-        self.read > self.acknowledged
+        self.read > self.acknowledged || self.must_repeat_ack
     }
 
     pub(super) const fn wants_ack(&self) -> bool {
@@ -66,7 +124,13 @@ impl Incoming {
 
     /// The total to acknowledge now.
     pub(super) const fn acknowledge(&mut self) -> u64 {
+        self.must_repeat_ack = false;
         self.acknowledged = self.read;
         self.read
+    }
+
+    #[cfg(test)]
+    pub(super) const fn unread(&self) -> u64 {
+        self.received - self.read
     }
 }

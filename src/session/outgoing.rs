@@ -1,4 +1,5 @@
-//! One direction of a lane on the sender's side: bytes gathered into data frames, sent, and kept until acknowledged.
+//! One direction of a lane on the sender's side: bytes gathered into data frames, sent, and kept until
+//! acknowledged, so that a new WebSocket can be given what the last one swallowed.
 
 use std::collections::VecDeque;
 
@@ -12,6 +13,9 @@ use crate::protocol::frame::{DATA_HEADER, Lane, MAX_PAYLOAD, data_header};
 const MAX_PENDING: usize = 2 * MAX_PAYLOAD;
 /// The first allocation of a frame: an ordinary small call with its HTTP/2 framing.
 const SMALL_FRAME: usize = 2 * 1024;
+/// How many frames may be unacknowledged, so that a window of tiny ones costs little more than itself.
+/// Acknowledgements come twice a second at the least: never reached below 32,000 writes a second.
+const MAX_SENT: usize = 16 * 1024;
 
 pub(super) struct Outgoing {
     lane: Lane,
@@ -28,6 +32,16 @@ pub(super) struct Outgoing {
     sent_from: u64,
     sent_total: u64,
     acknowledged: u64,
+    repeat: Option<Repeat>,
+}
+
+/// What of `sent` has to go out again, up to its end.
+#[derive(Debug, Clone, Copy)]
+struct Repeat {
+    /// The next message.
+    index: usize,
+    /// How much of its payload the peer has.
+    skip: usize,
 }
 
 impl Outgoing {
@@ -42,7 +56,12 @@ impl Outgoing {
             sent_from: 0,
             sent_total: 0,
             acknowledged: 0,
+            repeat: None,
         }
+    }
+
+    pub(super) const fn acknowledged(&self) -> u64 {
+        self.acknowledged
     }
 
     pub(super) const fn unacknowledged(&self) -> u64 {
@@ -50,6 +69,9 @@ impl Outgoing {
     }
 
     pub(super) fn room(&self) -> usize {
+        if self.sent.len() >= MAX_SENT {
+            return 0;
+        }
         let in_use = self.unacknowledged() + self.pending_bytes as u64;
         let in_window = usize::try_from(self.window.saturating_sub(in_use)).unwrap_or(usize::MAX);
         in_window.min(MAX_PENDING.saturating_sub(self.pending_bytes))
@@ -60,8 +82,8 @@ impl Outgoing {
         let mut rest = &bytes[..taken];
         while !rest.is_empty() {
             if self.open.is_empty() {
-                let size = rest.len().clamp(SMALL_FRAME, MAX_PAYLOAD);
-                self.open = BytesMut::with_capacity(DATA_HEADER + size);
+                self.open
+                    .reserve(DATA_HEADER + rest.len().clamp(SMALL_FRAME, MAX_PAYLOAD));
                 self.open.extend_from_slice(&data_header(self.lane));
             }
             let space = DATA_HEADER + MAX_PAYLOAD - self.open.len();
@@ -77,18 +99,53 @@ impl Outgoing {
         taken
     }
 
-    /// The next data message, kept as sent.
+    /// The next data message: what is to be repeated first, then what is new, kept as sent.
     pub(super) fn poll_frame(&mut self) -> Option<Bytes> {
+        if let Some(message) = self.poll_repeat() {
+            return Some(message);
+        }
         let message = match self.pending.pop_front() {
             Some(message) => message,
-            None if self.open.is_empty() => return None,
-            None => std::mem::take(&mut self.open).freeze(),
+            None => self.close_open()?,
         };
         let payload = message.len() - DATA_HEADER;
         self.pending_bytes -= payload;
         self.sent_total += payload as u64;
         self.sent.push_back(message.clone());
         Some(message)
+    }
+
+    /// The message being filled, in no more memory than it needs for as long as it is kept.
+    fn close_open(&mut self) -> Option<Bytes> {
+        if self.open.is_empty() {
+            return None;
+        }
+        if self.open.len() > SMALL_FRAME / 2 {
+            return Some(std::mem::take(&mut self.open).freeze());
+        }
+        let message = Bytes::copy_from_slice(&self.open);
+        self.open.clear();
+        Some(message)
+    }
+
+    fn poll_repeat(&mut self) -> Option<Bytes> {
+        let Repeat { index, skip } = self.repeat?;
+        let Some(message) = self.sent.get(index).cloned() else {
+            self.repeat = None;
+            self.drop_acknowledged();
+            return None;
+        };
+        self.repeat = Some(Repeat {
+            index: index + 1,
+            skip: 0,
+        });
+        if skip == 0 {
+            return Some(message);
+        }
+        let mut rest = BytesMut::with_capacity(message.len() - skip);
+        rest.extend_from_slice(&message[..DATA_HEADER]);
+        rest.extend_from_slice(&message[DATA_HEADER + skip..]);
+        Some(rest.freeze())
     }
 
     pub(super) fn acknowledge(&mut self, total: u64) -> Result<(), Violation> {
@@ -101,15 +158,52 @@ impl Outgoing {
             });
         }
         self.acknowledged = total;
-        while let Some(oldest) = self.sent.front() {
-            let end = self.sent_from + (oldest.len() - DATA_HEADER) as u64;
-            if end > total {
+        self.drop_acknowledged();
+        Ok(())
+    }
+
+    /// Begins a new WebSocket after byte `from`.
+    pub(super) fn resume(&mut self, from: u64) -> Result<(), Violation> {
+        if from < self.acknowledged || from > self.sent_total {
+            return Err(Violation::Resume {
+                from,
+                lowest: self.acknowledged,
+                highest: self.sent_total,
+            });
+        }
+        let mut start = self.sent_from;
+        let mut index = 0;
+        for message in &self.sent {
+            let end = start + payload_of(message);
+            if end > from {
                 break;
+            }
+            start = end;
+            index += 1;
+        }
+        // Within one message, so within its length.
+        let skip = usize::try_from(from.saturating_sub(start)).unwrap_or_default();
+        self.repeat = Some(Repeat { index, skip });
+        self.drop_acknowledged();
+        Ok(())
+    }
+
+    /// Forgets what is acknowledged and need not be repeated: the peer counts on the whole
+    /// repetition that it was promised, also where it has acknowledged a part meanwhile.
+    fn drop_acknowledged(&mut self) {
+        while let Some(oldest) = self.sent.front() {
+            let end = self.sent_from + payload_of(oldest);
+            if end > self.acknowledged {
+                break;
+            }
+            match &mut self.repeat {
+                Some(Repeat { index: 0, .. }) => break,
+                Some(Repeat { index, .. }) => *index -= 1,
+                None => {}
             }
             self.sent_from = end;
             self.sent.pop_front();
         }
-        Ok(())
     }
 
     #[cfg(test)]
@@ -127,4 +221,8 @@ impl Outgoing {
             .collect();
         payloads[skip..].to_vec()
     }
+}
+
+fn payload_of(message: &Bytes) -> u64 {
+    (message.len() - DATA_HEADER) as u64
 }
