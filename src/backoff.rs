@@ -16,6 +16,9 @@ const FIRST_MEAN: Duration = Duration::from_millis(100);
 const LONGEST_MEAN: Duration = Duration::from_secs(30);
 /// How much the mean grows with each failure.
 const GROWTH: f64 = 2.0;
+/// The mean of the longest delay after a WebSocket that came up and was cut soon: some proxies cut every
+/// few seconds, and calls wait for the next one; yet nobody dials without pause.
+const LONGEST_MEAN_AFTER_CUT: Duration = Duration::from_millis(400);
 /// The shortest wait that counts as asked for: less would make agents knock without pause.
 const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The longest wait that a relay may ask for. Longer ones are mistakes: nobody would wait for them.
@@ -56,12 +59,26 @@ impl Redial {
     pub fn succeeded(&mut self) {
         self.0.reset();
     }
+
+    /// A WebSocket that carried a session for `held` was cut: the next delays are short, or not long.
+    pub fn was_cut_after(&mut self, held: Duration) {
+        if held >= STEADY {
+            self.succeeded();
+        }
+        self.0.current_interval = self.0.current_interval.min(LONGEST_MEAN_AFTER_CUT);
+    }
 }
 
 impl Default for Redial {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A moment within `limit`, drawn by lot: for many that are asked to do the same.
+#[must_use]
+pub fn at_random_within(limit: Duration) -> Duration {
+    draw(&mut delays(limit / 2, limit / 2))
 }
 
 /// Delays from nothing to twice a mean, which grows up to the longest.
@@ -169,6 +186,17 @@ mod tests {
             redial.next_delay(None);
         }
         redial.succeeded();
+        assert!(redial.next_delay(None) <= FIRST_MEAN * 2);
+    }
+
+    #[test]
+    fn a_path_that_is_cut_again_and_again_is_redialled_soon_each_time() {
+        let mut redial = Redial::new();
+        for _ in 0..100 {
+            redial.was_cut_after(Duration::from_secs(2));
+            assert!(redial.next_delay(None) <= LONGEST_MEAN_AFTER_CUT * 2);
+        }
+        redial.was_cut_after(STEADY);
         assert!(redial.next_delay(None) <= FIRST_MEAN * 2);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The agent dials ([`dial`], [`client`]), the relay answers ([`server`]); both get a [`Link`]: two
 //! lanes as byte streams ([`lane`]), HTTP/2 on them ([`http2`]), and a driver that moves frames
-//! between the session and the WebSocket. Decides nothing about calls or connections.
+//! between the session and the WebSocket. A link outlives its WebSocket: when one is lost the next is
+//! attached ([`path`]), and nothing above notices. Decides nothing about calls or connections.
 
 #[cfg(feature = "agent")]
 pub mod client;
@@ -11,6 +12,7 @@ pub mod dial;
 mod driver;
 pub mod http2;
 pub mod lane;
+pub mod path;
 #[cfg(feature = "relay")]
 pub mod server;
 pub mod tls;
@@ -21,10 +23,11 @@ use std::time::Duration;
 
 use self::driver::LinkDriver;
 use self::lane::{LaneStream, Shared};
+use self::websocket::Socket;
 use crate::identity::ConnectionId;
 use crate::protocol::CloseCode;
 use crate::protocol::frame::Lane;
-use crate::protocol::handshake::Introduction;
+use crate::protocol::handshake::{Introduction, SessionGrant};
 use crate::session::{Silent, Violation};
 
 /// A link after its handshake, the same on both sides.
@@ -59,6 +62,8 @@ pub struct LinkStats {
     pub age: Duration,
     /// How long nothing has been heard from the other side.
     pub quiet: Duration,
+    /// The time to the other side and back, smoothed.
+    pub round_trip: Duration,
 }
 
 /// How a link ended.
@@ -79,18 +84,26 @@ pub enum LinkEnd {
     Violation(Violation),
     /// The WebSocket broke or ended without a word.
     Lost(String),
+    /// The WebSocket was lost, and no other came in time.
+    NotResumed {
+        /// How it was lost.
+        why: String,
+        /// How long the session was kept.
+        window: Duration,
+    },
+    /// The session is over without a word on the wire, for this reason.
+    Abandoned(String),
 }
 
 impl Link {
-    fn new<S>(
+    fn new(
         connection: ConnectionId,
         peer: Introduction,
-        websocket: websocket::WebSocket<S>,
-    ) -> Self
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    {
-        let shared = Shared::new(peer.window);
+        grant: Option<SessionGrant>,
+        round_trip: Duration,
+        socket: Socket,
+    ) -> Self {
+        let shared = Shared::new(peer.window, round_trip, grant);
         Self {
             connection,
             peer,
@@ -100,7 +113,7 @@ impl Link {
             handle: LinkHandle {
                 shared: std::sync::Arc::clone(&shared),
             },
-            driver: LinkDriver::new(shared, websocket),
+            driver: LinkDriver::new(shared, socket),
         }
     }
 }
@@ -131,6 +144,11 @@ impl fmt::Display for LinkEnd {
             Self::Silent(silent) => fmt::Display::fmt(silent, f),
             Self::Violation(violation) => fmt::Display::fmt(violation, f),
             Self::Lost(why) => write!(f, "lost: {why}"),
+            Self::NotResumed { why, window } => {
+                let seconds = window.as_secs();
+                write!(f, "lost: {why}, and not resumed within {seconds} s")
+            }
+            Self::Abandoned(why) => f.write_str(why),
         }
     }
 }

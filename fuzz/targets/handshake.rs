@@ -32,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
                 let _ = greeting.challenge(&relay, &introduction, Binding::None, 0);
             }
         }
-        1 => assert!(hello.handle_challenge(message, &agent).is_err(), "nobody signed this"),
+        1 => assert!(hello.handle_challenge(message, &agent, None).is_err(), "nobody signed this"),
         later => {
             let Ok(greeting) = Greeting::read(hello.message()) else { return };
             let Ok((challenge, waiting)) =
@@ -42,7 +42,7 @@ fuzz_target!(|bytes: &[u8]| {
             };
             if later == 2 {
                 assert!(waiting.handle_proof(message, &agent.public_key()).is_err(), "nobody signed this");
-            } else if let Ok((_, proven)) = hello.handle_challenge(&challenge, &agent) {
+            } else if let Ok((_, proven)) = hello.handle_challenge(&challenge, &agent, None) {
                 let _ = proven.handle_word(message);
             }
         }

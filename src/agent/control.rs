@@ -15,13 +15,14 @@ use crate::body::{self, Body, BodyError};
 use crate::link::http2::{LaneClient, SendError};
 use crate::problem::Problem;
 use crate::protocol::control::{
-    CONTINUE_PATH, CONTROL_AUTHORITY, CONTROL_VERSION, ContinueMessage, MAX_CONTROL, REMOVED_PATH,
-    RemovedMessage, STATE_PATH, StateMessage,
+    CONTINUE_PATH, CONTROL_AUTHORITY, CONTROL_VERSION, ContinueMessage, DUPLICATE_PATH,
+    DuplicateMessage, MAX_CONTROL, MOVE_PATH, MoveMessage, REMOVED_PATH, RemovedMessage,
+    STATE_PATH, StateMessage,
 };
 
-/// How long the other side may take to confirm a message, and to send one whole: it does nothing but
-/// write it down.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// How long the other side may take to confirm a message, and to send one whole. It does nothing but write
+/// it down, but the link may be cut meanwhile and go on; when it does not, the message fails at once.
+const DEADLINE: Duration = Duration::from_secs(150);
 /// Messages that may wait for the link task: it reads them at once, and each replaces the former.
 const QUEUE_LENGTH: usize = 8;
 
@@ -35,6 +36,16 @@ pub enum ControlMessage {
     },
     /// The sender removed the connection.
     Removed,
+    /// The agent is to dial a new WebSocket. Only the relay says this.
+    Move {
+        /// At a moment drawn by lot, within this time.
+        within: Duration,
+    },
+    /// Another machine came with this agent's identity. Only the relay says this.
+    Duplicate {
+        /// Where it came from.
+        address: String,
+    },
     /// An upstream wants the body of a call that waits with it. Only the agent says this.
     Continue {
         /// The call's number, as the relay gave it.
@@ -144,6 +155,16 @@ where
             let read: RemovedMessage = serde_json::from_slice(&bytes).map_err(unreadable)?;
             (read.version, ControlMessage::Removed)
         }
+        MOVE_PATH => {
+            let read: MoveMessage = serde_json::from_slice(&bytes).map_err(unreadable)?;
+            let within = Duration::from_secs(read.within);
+            (read.version, ControlMessage::Move { within })
+        }
+        DUPLICATE_PATH => {
+            let read: DuplicateMessage = serde_json::from_slice(&bytes).map_err(unreadable)?;
+            let address = read.address;
+            (read.version, ControlMessage::Duplicate { address })
+        }
         _ => {
             return Err(Problem::new(
                 StatusCode::NOT_FOUND,
@@ -171,6 +192,20 @@ fn to_request(message: &ControlMessage) -> Option<Request<Body>> {
         ControlMessage::Removed => (
             REMOVED_PATH,
             serde_json::to_vec(&RemovedMessage { version }),
+        ),
+        ControlMessage::Move { within } => (
+            MOVE_PATH,
+            serde_json::to_vec(&MoveMessage {
+                version,
+                within: within.as_secs(),
+            }),
+        ),
+        ControlMessage::Duplicate { address } => (
+            DUPLICATE_PATH,
+            serde_json::to_vec(&DuplicateMessage {
+                version,
+                address: address.clone(),
+            }),
         ),
         ControlMessage::Continue { request } => (
             CONTINUE_PATH,
@@ -203,6 +238,12 @@ mod tests {
             ControlMessage::State { deactivated: true },
             ControlMessage::State { deactivated: false },
             ControlMessage::Removed,
+            ControlMessage::Move {
+                within: Duration::from_secs(30),
+            },
+            ControlMessage::Duplicate {
+                address: "192.0.2.7:5000".to_owned(),
+            },
         ] {
             let request = to_request(&message).unwrap();
             assert!(is_control(&request));

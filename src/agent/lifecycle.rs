@@ -6,6 +6,7 @@
 //! ```text
 //!              LinkMade                  LinkEnded, DialFailed
 //!  Dialling ─────────────► Online      Dialling/Online ─────────► Waiting ──WaitOver──► Dialling
+//!  Online ──PathLost──► Resuming ──Resumed, LinkMade──► Online       Resuming ──LinkEnded──► Waiting
 //!  any living state ──Refused──► Ended        any living state ──Stopping──► Stopped
 //! ```
 
@@ -23,6 +24,17 @@ pub enum Phase {
     Online {
         /// Since when.
         since: SystemTime,
+    },
+    /// The link lost its WebSocket. Its session and the calls on it are kept while another is made.
+    Resuming {
+        /// Since when the link is up.
+        since: SystemTime,
+        /// When the next dial starts; nothing while one is under way.
+        until: Option<SystemTime>,
+        /// Why there is no WebSocket, for people.
+        why: String,
+        /// How many dials in a row have failed.
+        failures: u32,
     },
     /// Between two dials.
     Waiting {
@@ -47,8 +59,17 @@ pub enum Phase {
 /// What can happen to a link task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happening {
-    /// The handshake succeeded.
+    /// The handshake succeeded: a new link.
     LinkMade,
+    /// The WebSocket is gone; the link may go on over another.
+    PathLost {
+        /// Why, for people.
+        why: String,
+        /// Until the next dial.
+        retry_in: Duration,
+    },
+    /// The link goes on over another WebSocket.
+    Resumed,
     /// A dial failed; another may succeed.
     DialFailed {
         /// Why, for people.
@@ -102,7 +123,7 @@ impl Phase {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Dialling { failures: 0 } => "connecting",
-            Self::Dialling { .. } | Self::Waiting { .. } => "reconnecting",
+            Self::Dialling { .. } | Self::Waiting { .. } | Self::Resuming { .. } => "reconnecting",
             Self::Online { .. } => "online",
             Self::Ended { .. } => "ended",
             Self::Stopped => "stopped",
@@ -113,7 +134,9 @@ impl Phase {
     #[must_use]
     pub fn why(&self) -> Option<&str> {
         match self {
-            Self::Waiting { why, .. } | Self::Ended { why, .. } => Some(why),
+            Self::Waiting { why, .. } | Self::Resuming { why, .. } | Self::Ended { why, .. } => {
+                Some(why)
+            }
             Self::Dialling { .. } | Self::Online { .. } | Self::Stopped => None,
         }
     }
@@ -131,7 +154,10 @@ impl Phase {
             (Self::Ended { .. } | Self::Stopped, Happening::Stopping) => Ok(Self::Stopped),
             (Self::Ended { .. } | Self::Stopped, other) => Err(illegal(other.word())),
 
-            (Self::Dialling { .. }, Happening::LinkMade) => Ok(Self::Online { since: now }),
+            (
+                Self::Dialling { .. } | Self::Online { .. } | Self::Resuming { .. },
+                Happening::LinkMade,
+            ) => Ok(Self::Online { since: now }),
             (Self::Dialling { failures }, Happening::DialFailed { why, retry_in }) => {
                 Ok(Self::Waiting {
                     until: now + retry_in,
@@ -139,34 +165,82 @@ impl Phase {
                     failures: failures.saturating_add(1),
                 })
             }
-            (Self::Online { .. }, Happening::LinkEnded { why, retry_in }) => Ok(Self::Waiting {
+            (Self::Waiting { failures, .. }, Happening::WaitOver) => Ok(Self::Dialling {
+                failures: *failures,
+            }),
+
+            (Self::Online { since }, Happening::PathLost { why, retry_in }) => Ok(Self::Resuming {
+                since: *since,
+                until: Some(now + retry_in),
+                why,
+                failures: 0,
+            }),
+            (
+                Self::Resuming {
+                    since, failures, ..
+                },
+                Happening::DialFailed { why, retry_in },
+            ) => Ok(Self::Resuming {
+                since: *since,
+                until: Some(now + retry_in),
+                why,
+                failures: failures.saturating_add(1),
+            }),
+            (
+                Self::Resuming {
+                    since,
+                    why,
+                    failures,
+                    until: _,
+                },
+                Happening::WaitOver,
+            ) => Ok(Self::Resuming {
+                since: *since,
+                until: None,
+                why: why.clone(),
+                failures: *failures,
+            }),
+            (Self::Resuming { since, .. } | Self::Online { since }, Happening::Resumed) => {
+                Ok(Self::Online { since: *since })
+            }
+            (
+                Self::Online { .. } | Self::Resuming { .. },
+                Happening::LinkEnded { why, retry_in },
+            ) => Ok(Self::Waiting {
                 until: now + retry_in,
                 why,
                 failures: 0,
             }),
-            (Self::Waiting { failures, .. }, Happening::WaitOver) => Ok(Self::Dialling {
-                failures: *failures,
-            }),
+
             (
-                Self::Dialling { .. } | Self::Online { .. } | Self::Waiting { .. },
+                Self::Dialling { .. }
+                | Self::Online { .. }
+                | Self::Resuming { .. }
+                | Self::Waiting { .. },
                 Happening::Refused { why },
             ) => Ok(Self::Ended { why, at: now }),
             (
-                Self::Dialling { .. } | Self::Online { .. } | Self::Waiting { .. },
+                Self::Dialling { .. }
+                | Self::Online { .. }
+                | Self::Resuming { .. }
+                | Self::Waiting { .. },
                 Happening::Stopping,
             ) => Ok(Self::Stopped),
 
-            (Self::Dialling { .. }, Happening::LinkEnded { .. } | Happening::WaitOver) => {
-                Err(illegal("the end of a link or of a wait"))
+            (
+                Self::Dialling { .. } | Self::Waiting { .. },
+                Happening::LinkEnded { .. } | Happening::PathLost { .. } | Happening::Resumed,
+            ) => Err(illegal("a change to a link that is not there")),
+            (Self::Dialling { .. }, Happening::WaitOver) => Err(illegal("the end of a wait")),
+            (Self::Online { .. }, Happening::DialFailed { .. } | Happening::WaitOver) => {
+                Err(illegal("the result of a dial or of a wait"))
             }
-            (
-                Self::Online { .. },
-                Happening::LinkMade | Happening::DialFailed { .. } | Happening::WaitOver,
-            ) => Err(illegal("the result of a dial or of a wait")),
-            (
-                Self::Waiting { .. },
-                Happening::LinkMade | Happening::DialFailed { .. } | Happening::LinkEnded { .. },
-            ) => Err(illegal("the result of a dial or the end of a link")),
+            (Self::Waiting { .. }, Happening::LinkMade | Happening::DialFailed { .. }) => {
+                Err(illegal("the result of a dial"))
+            }
+            (Self::Resuming { .. }, Happening::PathLost { .. }) => {
+                Err(illegal("the loss of a path"))
+            }
         }
     }
 }
@@ -175,6 +249,8 @@ impl Happening {
     const fn word(&self) -> &'static str {
         match self {
             Self::LinkMade => "a new link",
+            Self::PathLost { .. } => "the loss of a path",
+            Self::Resumed => "a resumption",
             Self::DialFailed { .. } => "a failed dial",
             Self::LinkEnded { .. } => "the end of a link",
             Self::WaitOver => "the end of a wait",
@@ -210,9 +286,18 @@ mod tests {
         }
     }
 
-    fn every_happening() -> [Happening; 6] {
+    fn cut() -> Happening {
+        Happening::PathLost {
+            why: "cut".to_owned(),
+            retry_in: Duration::from_secs(1),
+        }
+    }
+
+    fn every_happening() -> [Happening; 8] {
         [
             Happening::LinkMade,
+            cut(),
+            Happening::Resumed,
             failed(),
             lost(),
             Happening::WaitOver,
@@ -243,6 +328,20 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_is_resumed_has_been_up_all_along() {
+        let up = walk(&[Happening::LinkMade]);
+        let resuming = walk(&[Happening::LinkMade, cut(), Happening::WaitOver, failed()]);
+        assert!(matches!(resuming, Phase::Resuming { failures: 1, .. }));
+        assert_eq!(
+            (resuming.word(), resuming.why()),
+            ("reconnecting", Some("no route"))
+        );
+        assert_eq!(resuming.after(Happening::Resumed, NOW).unwrap(), up);
+        let ended = resuming.after(lost(), NOW).unwrap();
+        assert!(matches!(ended, Phase::Waiting { failures: 0, .. }));
+    }
+
+    #[test]
     fn a_link_that_was_up_clears_the_count() {
         let phase = walk(&[failed(), Happening::WaitOver, Happening::LinkMade, lost()]);
         assert!(matches!(phase, Phase::Waiting { failures: 0, .. }));
@@ -270,14 +369,20 @@ mod tests {
     #[test]
     fn moves_that_skip_a_state_are_illegal_and_named() {
         let online = walk(&[Happening::LinkMade]);
-        for happening in [Happening::LinkMade, failed(), Happening::WaitOver] {
+        for happening in [failed(), Happening::WaitOver] {
             assert!(online.after(happening, NOW).is_err());
         }
-        for happening in [lost(), Happening::WaitOver] {
+        for happening in [lost(), cut(), Happening::Resumed, Happening::WaitOver] {
             assert!(Phase::begin().after(happening, NOW).is_err());
         }
         let waiting = walk(&[failed()]);
-        for happening in [Happening::LinkMade, failed(), lost()] {
+        for happening in [
+            Happening::LinkMade,
+            failed(),
+            lost(),
+            cut(),
+            Happening::Resumed,
+        ] {
             let error = waiting.after(happening, NOW).unwrap_err();
             assert_eq!(error.phase, "reconnecting");
         }

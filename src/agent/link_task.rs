@@ -1,14 +1,16 @@
-//! One task per connection: dials, keeps the link, waits, dials again, until the relay refuses for good.
+//! One task per connection: dials, keeps the link, dials again when its WebSocket is lost or in doubt, until
+//! the relay refuses for good.
 //!
 //! Owns the connection's record and its [`Phase`]; everything that happens to the connection arrives
 //! here as one [`Event`]. Knows nothing of other connections, and nothing of how calls are answered.
 
 mod activity;
 mod keeping;
+mod linking;
 mod online;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -22,10 +24,12 @@ use crate::agent::lifecycle::{Happening, Phase};
 use crate::agent::live::Live;
 use crate::agent::state::{ConnectionRecord, Standing, StateDirectory};
 use crate::agent::status::{ConnectionStatus, LinkFacts};
-use crate::backoff::{Redial, STEADY};
+use crate::backoff::Redial;
 use crate::error_chain::chain;
 use crate::invitation::{RelayUrl, TlsPin};
-use crate::link::{Link, LinkEnd, LinkHandle};
+use crate::link::client::Connected;
+use crate::link::path::Path;
+use crate::link::{LinkEnd, LinkHandle};
 use crate::protocol::CloseCode;
 use crate::shutdown::Shutdown;
 
@@ -74,7 +78,9 @@ enum Event {
     /// The supervisor asks for something.
     Order(Order),
     /// The dial ended.
-    Dialled(Result<Box<Link>, DialFailure>),
+    Dialled(Result<Connected, DialFailure>),
+    /// Something is known of the link's WebSocket.
+    PathChanged(Path),
     /// The relay told something.
     Told(ControlMessage),
     /// The relay was told something, or could not be.
@@ -117,8 +123,15 @@ pub struct LinkTask {
     record: ConnectionRecord,
     phase: Phase,
     facts: LinkFacts,
+    /// The live link, also while it has no WebSocket.
+    online: Option<Box<Online>>,
+    /// What is done to get a link, or another WebSocket for the one there is.
     activity: Activity,
     redial: Redial,
+    /// When the WebSocket in use came up.
+    path_since: Instant,
+    /// Whether the relay asked the link to move.
+    is_moving: bool,
     draining: bool,
     state: Arc<StateDirectory>,
     live: Arc<Live>,
@@ -169,8 +182,11 @@ impl LinkTask {
             record,
             phase,
             facts,
+            online: None,
             activity: Activity::Idle,
             redial: Redial::new(),
+            path_since: Instant::now(),
+            is_moving: false,
             draining: false,
             state,
             live,
@@ -199,7 +215,7 @@ impl LinkTask {
                 self.publish();
                 return end;
             }
-            if let Activity::Online(online) = &mut self.activity {
+            if let Some(online) = &mut self.online {
                 online.tell_what_changed(&self.record);
             }
         }
@@ -212,6 +228,8 @@ impl LinkTask {
             () = self.shutdown.stopping() => Event::Stopping,
             () = self.shutdown.draining(), if !self.draining => Event::Draining,
             order = self.orders.recv() => order.map_or(Event::Stopping, Event::Order),
+            // What the relay said, and how the link ended, before another dial.
+            event = online::next_event_of(&mut self.online) => event,
             event = self.activity.next_event() => event,
         }
     }
@@ -233,14 +251,23 @@ impl LinkTask {
                 drop(reply);
                 panic!("as a test asked for")
             }
-            Event::Dialled(Ok(link)) => {
-                self.go_online(*link);
+            Event::Dialled(Ok(connected)) => {
+                self.dialled(connected);
                 None
             }
             Event::Dialled(Err(error)) => self.dial_failed(&error).await,
+            Event::PathChanged(path) => self.path_changed(path),
             Event::Told(ControlMessage::State { deactivated }) => {
                 tracing::info!(connection = %self.record.name, deactivated, "the public side changed the connection's state");
                 self.set_deactivated_there(deactivated);
+                None
+            }
+            Event::Told(ControlMessage::Move { within }) => {
+                self.move_within(within);
+                None
+            }
+            Event::Told(ControlMessage::Duplicate { address }) => {
+                self.note_duplicate(address);
                 None
             }
             // Only agents say this, and the reader of the inward lane does not know it.
@@ -258,8 +285,7 @@ impl LinkTask {
             Event::LinkEnded(end) => self.link_ended(end).await,
             Event::Served => self.served(),
             Event::WaitOver => {
-                self.step(Happening::WaitOver);
-                self.begin_activity();
+                self.wait_over();
                 None
             }
             Event::Draining => self.drain(),
@@ -271,73 +297,18 @@ impl LinkTask {
         }
     }
 
-    fn go_online(&mut self, link: Link) {
-        self.facts.links_made += 1;
-        self.facts.relay_software = Some(link.peer.software.clone());
-        self.facts.clock_ahead = link.clock_ahead;
-        self.facts.deactivated_there = link.peer.deactivated;
-        self.facts.last_seen = Some(SystemTime::now());
-        self.is_copy = false;
-        self.step(Happening::LinkMade);
-        tracing::info!(connection = %self.record.name, relay = %self.record.relay_url, "the link is up");
-        let online = Online::begin(link, self.dialled_deactivated, &self.live, &self.shutdown);
-        self.activity = Activity::Online(Box::new(online));
-        self.update_gate();
-    }
-
-    async fn dial_failed(&mut self, error: &DialFailure) -> Option<TaskEnd> {
-        self.is_copy = error.is_copy();
-        if error.is_final() {
-            return self.refused(error.why()).await;
-        }
-        if self.is_copy && self.record.standing == Standing::RemovedHere {
-            return self.forget(Removal::OnlyHere).await;
-        }
-        let why = error.why();
-        let retry_in = self.redial.next_delay(error.retry_after());
-        tracing::warn!(connection = %self.record.name, %why, retry_in = ?retry_in, "no link");
-        self.step(Happening::DialFailed { why, retry_in });
-        self.begin_activity();
-        None
-    }
-
-    async fn link_ended(&mut self, end: LinkEnd) -> Option<TaskEnd> {
-        let why = end.to_string();
-        if let Phase::Online { since } = self.phase
-            && since.elapsed().is_ok_and(|held| held >= STEADY)
-        {
-            self.redial.succeeded();
-        }
-        self.note_last_seen();
-        if self.draining {
-            self.step(Happening::Stopping);
-            return Some(TaskEnd::Stopped);
-        }
-        if let LinkEnd::ClosedByPeer {
-            code: CloseCode::Removed | CloseCode::Revoked,
-            ..
-        } = end
-        {
-            return self.refused(why).await;
-        }
-        self.answer_removal(Ok(Removal::RelayNotToldYet));
-        let retry_in = self.redial.next_delay(None);
-        tracing::warn!(connection = %self.record.name, %why, retry_in = ?retry_in, "the link is gone");
-        self.step(Happening::LinkEnded { why, retry_in });
-        self.begin_activity();
-        None
-    }
-
     async fn delivered(&mut self, message: ControlMessage) -> Option<TaskEnd> {
         match message {
             ControlMessage::State { deactivated } => {
-                if let Activity::Online(online) = &mut self.activity {
+                if let Some(online) = &mut self.online {
                     online.relay_knows_deactivated = deactivated;
                 }
                 None
             }
-            // Sent by the calls' own code.
-            ControlMessage::Continue { .. } => None,
+            // Sent by the calls' own code, or by the relay alone.
+            ControlMessage::Continue { .. }
+            | ControlMessage::Move { .. }
+            | ControlMessage::Duplicate { .. } => None,
             ControlMessage::Removed => {
                 self.close_link(CloseCode::Removed, "removed on the private side");
                 self.forget(Removal::Done).await
@@ -364,8 +335,9 @@ impl LinkTask {
 
     fn drain(&mut self) -> Option<TaskEnd> {
         self.draining = true;
-        if matches!(self.activity, Activity::Online(_)) {
+        if self.online.as_ref().is_some_and(|online| !online.is_away()) {
             // The inward lane refuses new calls by itself and ends with the last of the others.
+            self.activity = Activity::Idle;
             return None;
         }
         self.step(Happening::Stopping);
@@ -379,33 +351,19 @@ impl LinkTask {
 
     /// Lets calls pass, or not, from the next one on.
     fn update_gate(&self) {
-        if let Activity::Online(online) = &self.activity {
+        if let Some(online) = &self.online {
             online.gate.set(&self.record, self.facts.deactivated_there);
         }
     }
 
-    /// Starts what the phase is about, in place of what was under way.
-    fn begin_activity(&mut self) {
-        self.activity = match &self.phase {
-            Phase::Dialling { .. } => {
-                self.dialled_deactivated = self.record.deactivated;
-                Activity::dial(&self.record, &self.state, &self.live)
-            }
-            Phase::Waiting { until, .. } => {
-                Activity::wait(until.duration_since(SystemTime::now()).unwrap_or_default())
-            }
-            Phase::Online { .. } | Phase::Ended { .. } | Phase::Stopped => Activity::Idle,
-        };
-    }
-
     fn close_link(&self, code: CloseCode, text: &str) {
-        if let Activity::Online(online) = &self.activity {
+        if let Some(online) = &self.online {
             online.handle.close(code, text);
         }
     }
 
     fn note_last_seen(&mut self) {
-        if let Activity::Online(online) = &self.activity {
+        if let Some(online) = &self.online {
             self.facts.last_seen = Some(online.last_seen());
         }
     }
@@ -422,10 +380,7 @@ impl LinkTask {
     }
 
     fn publish(&self) {
-        let handle = match &self.activity {
-            Activity::Online(online) => Some(online.handle.clone()),
-            Activity::Idle | Activity::Dialling(_) | Activity::Waiting(_) => None,
-        };
+        let handle = self.online.as_ref().map(|online| online.handle.clone());
         self.snapshot.send_replace(Snapshot {
             status: self.status(),
             relay_url: self.record.relay_url.clone(),

@@ -94,10 +94,37 @@ pub struct LinkStatus {
     pub failures: u32,
     /// Links made since the daemon started.
     pub links_made: u64,
+    /// How often the link has gone on over another WebSocket since the daemon started.
+    #[serde(default)]
+    pub resumed: u64,
+    /// How the last WebSocket was lost, also when the link goes on.
+    #[serde(default)]
+    pub last_cut: Option<Cut>,
+    /// When another machine last came with this agent's identity.
+    #[serde(default)]
+    pub duplicate: Option<Duplicate>,
     /// What the relay calls itself.
     pub relay_software: Option<String>,
     /// By how many seconds the relay's clock was ahead of this machine's when the link was made.
     pub clock_ahead: Option<i64>,
+}
+
+/// The loss of a WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// When.
+    pub at: String,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// Another machine that has this agent's identity: a copy of its state directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Duplicate {
+    /// When it last came to the relay, and was refused.
+    pub at: String,
+    /// Where it comes from, as the relay sees it.
+    pub from: String,
 }
 
 /// One upstream.
@@ -122,6 +149,12 @@ pub struct LinkFacts {
     pub last_seen: Option<SystemTime>,
     /// Links made since the daemon started.
     pub links_made: u64,
+    /// How often the link has gone on over another WebSocket.
+    pub resumed: u64,
+    /// How the last WebSocket was lost.
+    pub last_cut: Option<Cut>,
+    /// Another machine with this agent's identity.
+    pub duplicate: Option<Duplicate>,
     /// What the relay calls itself.
     pub relay_software: Option<String>,
     /// By how many seconds the relay's clock was ahead of this machine's when the link was made.
@@ -200,6 +233,12 @@ impl LinkStatus {
     fn of(phase: &Phase, facts: &LinkFacts) -> Self {
         let (since, next_dial_at, failures) = match phase {
             Phase::Online { since } => (Some(*since), None, 0),
+            Phase::Resuming {
+                since,
+                until,
+                failures,
+                why: _,
+            } => (Some(*since), *until, *failures),
             Phase::Waiting {
                 until, failures, ..
             } => (None, Some(*until), *failures),
@@ -214,6 +253,9 @@ impl LinkStatus {
             next_dial_at: next_dial_at.map(text_of),
             failures,
             links_made: facts.links_made,
+            resumed: facts.resumed,
+            last_cut: facts.last_cut.clone(),
+            duplicate: facts.duplicate.clone(),
             relay_software: facts.relay_software.clone(),
             clock_ahead: facts.clock_ahead,
         }
@@ -283,6 +325,9 @@ mod tests {
                     "next_dial_at": null,
                     "failures": 0,
                     "links_made": 2,
+                    "resumed": 0,
+                    "last_cut": null,
+                    "duplicate": null,
                     "relay_software": "relay-agent/0.1.0",
                     "clock_ahead": -3,
                 },

@@ -1,6 +1,6 @@
 //! The agent's end of a link: dial, upgrade, handshake; and single requests on the same way.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -10,14 +10,15 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self};
 
-use super::Link;
 use super::dial::{DialError, Dialer};
 use super::tls::Stream;
-use super::websocket::{self, ExchangeError, STEP_DEADLINE, WebSocket};
+use super::websocket::{self, ExchangeError, STEP_DEADLINE, Socket, Transport};
+use super::{Link, LinkHandle};
 use crate::identity::{ConnectionId, PublicKey, SigningKey};
 use crate::invitation::{RelayUrl, TlsPin};
 use crate::protocol::handshake::{
-    AgentHello, Binding, HandshakeError, Introduction, Refusal, RefusalCode,
+    AgentHello, Binding, Established, HandshakeError, Introduction, MOVE, RESUME, Refusal,
+    RefusalCode, Resumed,
 };
 use crate::protocol::{LINK_PATH, SOFTWARE, SUBPROTOCOL};
 use crate::session::WINDOW;
@@ -46,6 +47,19 @@ pub struct LinkTarget<'a> {
     pub allow_tls_inspection: bool,
     /// Whether this side has deactivated the connection.
     pub deactivated: bool,
+    /// The link to go on with, if there is one.
+    pub resume: Option<LinkHandle>,
+}
+
+/// What a dial led to.
+pub enum Connected {
+    /// The link that was to go on does, over a new WebSocket.
+    Resumed {
+        /// Whether the public side has deactivated the connection.
+        deactivated: bool,
+    },
+    /// A new link.
+    New(Box<Link>),
 }
 
 /// Why there is no link.
@@ -152,11 +166,11 @@ impl ConnectError {
     }
 }
 
-/// Makes a link.
+/// Makes a link, or goes on with the one that is to be resumed.
 ///
 /// # Errors
 /// [`ConnectError`], which knows whether another try can succeed.
-pub async fn connect(dialer: &Dialer, target: &LinkTarget<'_>) -> Result<Link, ConnectError> {
+pub async fn connect(dialer: &Dialer, target: &LinkTarget<'_>) -> Result<Connected, ConnectError> {
     let relay = target.relay_url.authority();
     let stream = dialer
         .connect(target.relay_url, target.tls_pin)
@@ -170,13 +184,29 @@ pub async fn connect(dialer: &Dialer, target: &LinkTarget<'_>) -> Result<Link, C
         Ok(Some(exporter)) if !target.allow_tls_inspection => Binding::Exporter(exporter),
         Ok(_) | Err(_) => Binding::None,
     };
-    let mut websocket = upgrade(target.relay_url, stream).await?;
-    let shaken = shake_hands(&mut websocket, target, binding, &relay).await;
-    let (peer, clock) = shaken.inspect_err(say_loudly)?;
-    tracing::debug!(%relay, relay_clock = clock, software = %peer.software, "link accepted");
-    let mut link = Link::new(target.connection, peer, websocket);
-    link.clock_ahead = clock_ahead(clock, SystemTime::now());
-    Ok(link)
+    websocket::bound_what_waits(stream.tcp());
+    let mut socket = upgrade(target.relay_url, stream).await?;
+    let shaken = shake_hands(&mut socket, target, binding, &relay).await;
+    let (established, round_trip) = shaken.inspect_err(say_loudly)?;
+    let peer = established.relay;
+    tracing::debug!(
+        %relay, relay_clock = established.relay_time, software = %peer.software,
+        resumed = established.resumed.is_some(), "link accepted"
+    );
+    if let (Some(link), Some(resumed)) = (&target.resume, established.resumed) {
+        let Resumed { received, from } = resumed;
+        if let Err(violation) = link.attach(socket, received, from, round_trip) {
+            // The relay counts wrongly; without the session the next dial begins anew.
+            link.abandon(&violation.to_string());
+        }
+        return Ok(Connected::Resumed {
+            deactivated: peer.deactivated,
+        });
+    }
+    let grant = established.session.filter(|_| peer.has(RESUME));
+    let mut link = Link::new(target.connection, peer, grant, round_trip, socket);
+    link.clock_ahead = clock_ahead(established.relay_time, SystemTime::now());
+    Ok(Connected::New(Box::new(link)))
 }
 
 /// By how many seconds a clock is ahead of `now`, which is this machine's.
@@ -196,7 +226,7 @@ fn say_loudly(error: &ConnectError) {
     }
 }
 
-async fn upgrade(relay_url: &RelayUrl, stream: Stream) -> Result<WebSocket<Stream>, ConnectError> {
+async fn upgrade(relay_url: &RelayUrl, stream: Stream) -> Result<Socket, ConnectError> {
     let relay = relay_url.authority();
     let failed = |source| ConnectError::Upgrade {
         relay: relay.clone(),
@@ -213,6 +243,7 @@ async fn upgrade(relay_url: &RelayUrl, stream: Stream) -> Result<WebSocket<Strea
     headers.insert(header::USER_AGENT, HeaderValue::from_static(SOFTWARE));
 
     let limits = Some(websocket::limits());
+    let stream: Box<dyn Transport> = Box::new(stream);
     let upgrading = tokio_tungstenite::client_async_with_config(request, stream, limits);
     let upgraded = tokio::time::timeout(STEP_DEADLINE, upgrading)
         .await
@@ -230,13 +261,13 @@ async fn upgrade(relay_url: &RelayUrl, stream: Stream) -> Result<WebSocket<Strea
     }
 }
 
-/// Hello, challenge, proof, word. Returns what the relay told of itself, and its clock.
+/// Hello, challenge, proof, word; and the time from hello to challenge.
 async fn shake_hands(
-    websocket: &mut WebSocket<Stream>,
+    websocket: &mut Socket,
     target: &LinkTarget<'_>,
     binding: Binding,
     relay: &str,
-) -> Result<(Introduction, u64), ConnectError> {
+) -> Result<(Established, Duration), ConnectError> {
     let handshake = |source| ConnectError::Handshake {
         relay: relay.to_owned(),
         source,
@@ -247,7 +278,7 @@ async fn shake_hands(
     };
     let introduction = Introduction {
         software: SOFTWARE.to_owned(),
-        features: Vec::new(),
+        features: vec![RESUME.to_owned(), MOVE.to_owned()],
         window: WINDOW,
         deactivated: target.deactivated,
     };
@@ -258,17 +289,21 @@ async fn shake_hands(
         binding,
     )
     .map_err(handshake)?;
+    let began = Instant::now();
     websocket::send(websocket, hello.message().to_vec())
         .await
         .map_err(exchange)?;
     let challenge = websocket::receive(websocket).await.map_err(exchange)?;
+    let round_trip = began.elapsed();
+    // As late as can be: what arrives on the old WebSocket until then need not be repeated.
+    let offer = target.resume.as_ref().and_then(LinkHandle::offer);
     let (proof, proven) = hello
-        .handle_challenge(&challenge, target.key)
+        .handle_challenge(&challenge, target.key, offer)
         .map_err(handshake)?;
     websocket::send(websocket, proof).await.map_err(exchange)?;
     let word = websocket::receive(websocket).await.map_err(exchange)?;
     let established = proven.handle_word(&word).map_err(handshake)?;
-    Ok((established.relay, established.relay_time))
+    Ok((established, round_trip))
 }
 
 /// Why a single request got no answer.

@@ -1,7 +1,8 @@
-//! Moves frames between a session and its WebSocket until the link ends.
+//! Moves frames between a session and its WebSocket, and from one WebSocket to the next, until the link ends.
 //!
 //! One future, polled as a whole: take in what arrived, send what is due, look at the clock, and
 //! again while anything moved. Frames are handed to the WebSocket until it or the session has enough, and flushed once.
+//! When the WebSocket is lost and the session can be resumed, the driver waits for the next one.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,13 +10,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::{Sink, Stream};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::LinkEnd;
 use super::lane::Shared;
-use super::websocket::WebSocket;
+use super::path::Path;
+use super::websocket::{Socket, in_words};
 use crate::protocol::CloseCode;
 use crate::protocol::frame::Lane;
 use crate::session::Received;
@@ -34,17 +35,18 @@ pub struct LinkDriver {
 }
 
 impl LinkDriver {
-    pub(super) fn new<S>(shared: Arc<Shared>, websocket: WebSocket<S>) -> Self
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    pub(super) fn new(shared: Arc<Shared>, socket: Socket) -> Self {
         let driving = Driving {
-            websocket,
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             shared,
+            socket: Some(socket),
+            former: None,
+            paths_left: 0,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             is_dirty: false,
             is_blocked: false,
+            shows_doubt: false,
             closing: None,
+            away: None,
         };
         Self {
             future: Box::pin(driving),
@@ -57,40 +59,80 @@ impl LinkDriver {
     }
 }
 
-struct Driving<S> {
+struct Driving {
     shared: Arc<Shared>,
-    websocket: WebSocket<S>,
+    /// The WebSocket in use; none while the next one is waited for.
+    socket: Option<Socket>,
+    /// The one that was left for it, until something is heard on the new one: the other side would take
+    /// its end for a cut.
+    former: Option<Socket>,
+    /// How many WebSockets were left as far as this driver knows.
+    paths_left: u64,
     /// Fires at the session's next timeout or before it.
     timer: Pin<Box<Sleep>>,
     /// Whether the WebSocket holds bytes that are not flushed.
     is_dirty: bool,
     /// Whether the WebSocket takes nothing more now.
     is_blocked: bool,
+    /// Whether the path is shown as doubtful.
+    shows_doubt: bool,
     /// This side closes; the link has until then to end.
     closing: Option<(CloseCode, Instant)>,
+    /// Without a WebSocket, and why.
+    away: Option<Away>,
 }
 
-impl<S> Drop for Driving<S> {
+struct Away {
+    since: Instant,
+    why: String,
+}
+
+/// Why driving on one WebSocket stops.
+enum Halt {
+    /// Another is to be used, or none for now.
+    Moved,
+    /// It is over with this one, and perhaps with the link.
+    Ended(LinkEnd),
+}
+
+impl From<LinkEnd> for Halt {
+    fn from(end: LinkEnd) -> Self {
+        Self::Ended(end)
+    }
+}
+
+impl Drop for Driving {
     fn drop(&mut self) {
         self.shared.end();
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driving<S> {
+impl Future for Driving {
     type Output = LinkEnd;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LinkEnd> {
         let this = self.get_mut();
-        match this.drive(cx) {
-            Ok(()) => Poll::Pending,
-            Err(end) => Poll::Ready(this.part(cx, end)),
+        loop {
+            match this.drive(cx) {
+                Ok(()) => return Poll::Pending,
+                Err(Halt::Moved) => {}
+                Err(Halt::Ended(end)) => {
+                    if let Err(end) = this.go_away(end) {
+                        return Poll::Ready(this.part(cx, end));
+                    }
+                }
+            }
         }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Driving<S> {
-    /// Moves what can be moved; `Err` is the link's end.
-    fn drive(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
+impl Driving {
+    /// Moves what can be moved on the WebSocket in use.
+    fn drive(&mut self, cx: &mut Context<'_>) -> Result<(), Halt> {
+        self.follow()?;
+        if self.socket.is_none() {
+            return self.wait_for_socket(cx);
+        }
         loop {
             let took = self.take_in(cx)?;
             self.send(cx)?;
@@ -100,75 +142,186 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driving<S> {
         }
     }
 
+    /// Goes over to the WebSocket that was attached, if the one in use was left.
+    fn follow(&mut self) -> Result<(), LinkEnd> {
+        let mut state = self.shared.lock();
+        if let Some(why) = &state.abandoned {
+            return Err(LinkEnd::Abandoned(why.clone()));
+        }
+        if self.paths_left == state.paths_left {
+            return Ok(());
+        }
+        self.paths_left = state.paths_left;
+        if let Some(left) = self.socket.take() {
+            self.former = Some(left);
+        }
+        self.socket = state.next.take();
+        (self.is_dirty, self.is_blocked, self.shows_doubt) = (false, false, false);
+        self.away = None;
+        if self.socket.is_none() {
+            let why = "the agent is moving to another WebSocket".to_owned();
+            self.shared.show(&Path::Away { why: why.clone() });
+            let since = Instant::now();
+            self.away = Some(Away { since, why });
+        }
+        Ok(())
+    }
+
+    /// Keeps the session for another WebSocket when this one was lost and that is possible.
+    fn go_away(&mut self, end: LinkEnd) -> Result<(), LinkEnd> {
+        let why = match &end {
+            LinkEnd::Silent(silent) => silent.to_string(),
+            LinkEnd::Lost(why) => why.clone(),
+            LinkEnd::ClosedHere(_)
+            | LinkEnd::ClosedByPeer { .. }
+            | LinkEnd::Violation(_)
+            | LinkEnd::NotResumed { .. }
+            | LinkEnd::Abandoned(_) => return Err(end),
+        };
+        let state = self.shared.lock();
+        if self.shared.grant.is_none() || !state.goes_on() {
+            return Err(end);
+        }
+        if self.paths_left == state.paths_left {
+            self.shared.show(&Path::Away { why: why.clone() });
+        }
+        drop(state);
+        (self.socket, self.former) = (None, None);
+        let since = Instant::now();
+        self.away = Some(Away { since, why });
+        Ok(())
+    }
+
+    /// Without a WebSocket there is nothing to do but to wait for the next, for as long as the session is kept.
+    fn wait_for_socket(&mut self, cx: &mut Context<'_>) -> Result<(), Halt> {
+        let (Some(away), Some(grant)) = (&self.away, self.shared.grant) else {
+            return Err(LinkEnd::Lost("no WebSocket is left".to_owned()).into());
+        };
+        let mut state = self.shared.lock();
+        if self.paths_left != state.paths_left || state.abandoned.is_some() {
+            return Err(Halt::Moved);
+        }
+        if let Some(code) = state.session.closing_with() {
+            return Err(LinkEnd::ClosedHere(code).into());
+        }
+        state.driver = Some(cx.waker().clone());
+        drop(state);
+        let window = Duration::from_secs(grant.resume_window);
+        let has_former = self.former.is_some();
+        // A move that comes to nothing must not leave the agent on a WebSocket that nobody reads.
+        let due = away.since
+            + if has_former {
+                UNSENT.min(window)
+            } else {
+                window
+            };
+        self.timer.as_mut().reset(due);
+        if self.timer.as_mut().poll(cx).is_pending() {
+            return Ok(());
+        }
+        if has_former {
+            self.former = None;
+            return Err(Halt::Moved);
+        }
+        let why = away.why.clone();
+        Err(LinkEnd::NotResumed { why, window }.into())
+    }
+
     /// Hands arrived messages to the session; returns how many.
-    fn take_in(&mut self, cx: &mut Context<'_>) -> Result<usize, LinkEnd> {
+    fn take_in(&mut self, cx: &mut Context<'_>) -> Result<usize, Halt> {
         for took in 0..TAKE_AT_ONCE {
-            match Pin::new(&mut self.websocket).poll_next(cx) {
+            let Some(socket) = &mut self.socket else {
+                return Err(Halt::Moved);
+            };
+            match Pin::new(socket).poll_next(cx) {
                 Poll::Pending => return Ok(took),
                 Poll::Ready(Some(Ok(message))) => self.take(message)?,
-                Poll::Ready(Some(Err(error))) => return Err(self.lost(&error.to_string())),
+                Poll::Ready(Some(Err(error))) => return Err(self.lost(&in_words(&error))),
                 Poll::Ready(None) => return Err(self.lost("the other side hung up")),
             }
         }
         Ok(TAKE_AT_ONCE)
     }
 
-    fn take(&self, message: Message) -> Result<(), LinkEnd> {
+    fn take(&mut self, message: Message) -> Result<(), Halt> {
         let message = match message {
             Message::Binary(message) => message,
             Message::Ping(_) | Message::Pong(_) => return Ok(()),
             Message::Close(_) => return Err(self.lost("the other side closed the WebSocket")),
             Message::Text(_) | Message::Frame(_) => {
-                return Err(LinkEnd::Lost("the other side sent text".to_owned()));
+                return Err(LinkEnd::Lost("the other side sent text".to_owned()).into());
             }
         };
+        self.former = None;
         let now = self.shared.now();
         let mut state = self.shared.lock();
-        match state
-            .session
-            .handle_frame(message, now)
-            .map_err(LinkEnd::Violation)?
-        {
+        if self.paths_left != state.paths_left {
+            return Err(Halt::Moved);
+        }
+        let received = state.session.handle_frame(message, now);
+        if std::mem::take(&mut self.shows_doubt) {
+            self.shared.show(&Path::Up);
+        }
+        if std::mem::take(&mut state.is_probed) {
+            self.shared.heard.notify_waiters();
+        }
+        match received.map_err(LinkEnd::Violation)? {
             Received::Data(lane) => state.wake_reader(lane),
             Received::Room(lane) => state.wake_writer(lane),
             Received::Nothing => {}
-            Received::Closed { code, text } => return Err(LinkEnd::ClosedByPeer { code, text }),
+            Received::Closed { code, text } => {
+                return Err(LinkEnd::ClosedByPeer { code, text }.into());
+            }
         }
         Ok(())
     }
 
     /// Sends what the session has to say, then flushes once.
-    fn send(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
+    fn send(&mut self, cx: &mut Context<'_>) -> Result<(), Halt> {
         loop {
-            match Pin::new(&mut self.websocket).poll_ready(cx) {
+            let Some(socket) = &mut self.socket else {
+                return Err(Halt::Moved);
+            };
+            match Pin::new(socket).poll_ready(cx) {
                 Poll::Pending => {
                     self.is_blocked = true;
                     return Ok(());
                 }
-                Poll::Ready(Err(error)) => return Err(self.lost(&error.to_string())),
+                Poll::Ready(Err(error)) => return Err(self.lost(&in_words(&error))),
                 Poll::Ready(Ok(())) => self.is_blocked = false,
             }
-            let Some(message) = self.next_message(cx) else {
-                break;
+            let Some(message) = self.next_message(cx)? else {
+                return self.flush(cx);
             };
-            let started = Pin::new(&mut self.websocket).start_send(Message::Binary(message));
-            started.map_err(|error| self.lost(&error.to_string()))?;
+            if let Some(socket) = &mut self.socket {
+                let started = Pin::new(socket).start_send(Message::Binary(message));
+                started.map_err(|error| self.lost(&in_words(&error)))?;
+            }
             self.is_dirty = true;
         }
-        if self.is_dirty {
-            match Pin::new(&mut self.websocket).poll_flush(cx) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(())) => self.is_dirty = false,
-                Poll::Ready(Err(error)) => return Err(self.lost(&error.to_string())),
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), Halt> {
+        let Some(socket) = self.socket.as_mut().filter(|_| self.is_dirty) else {
+            return Ok(());
+        };
+        match Pin::new(socket).poll_flush(cx) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(())) => {
+                self.is_dirty = false;
+                Ok(())
             }
+            Poll::Ready(Err(error)) => Err(self.lost(&in_words(&error))),
         }
-        Ok(())
     }
 
     /// The session's next message; whoever waits for room is woken, and the driver for the next one.
-    fn next_message(&mut self, cx: &Context<'_>) -> Option<bytes::Bytes> {
+    fn next_message(&mut self, cx: &Context<'_>) -> Result<Option<bytes::Bytes>, Halt> {
         let now = self.shared.now();
         let mut state = self.shared.lock();
+        if self.paths_left != state.paths_left || state.abandoned.is_some() {
+            return Err(Halt::Moved);
+        }
         let message = state.session.poll_frame(now);
         if message.is_some() {
             for lane in Lane::BOTH {
@@ -180,12 +333,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driving<S> {
                 none => *none = Some(cx.waker().clone()),
             }
         }
-        message
+        Ok(message)
     }
 
     /// Lets the session's time pass; returns whether it may have something to send now.
-    fn watch_the_clock(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkEnd> {
-        let due = self.due_at()?;
+    fn watch_the_clock(&mut self, cx: &mut Context<'_>) -> Result<bool, Halt> {
+        let due = self.due_at();
         if due < self.timer.deadline() || self.timer.is_elapsed() {
             self.timer.as_mut().reset(due);
         }
@@ -193,24 +346,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driving<S> {
             return Ok(false);
         }
         let now = self.shared.now();
-        self.shared
-            .lock()
-            .session
-            .handle_timeout(now)
-            .map_err(LinkEnd::Silent)?;
+        let mut state = self.shared.lock();
+        if self.paths_left != state.paths_left {
+            return Err(Halt::Moved);
+        }
+        state.session.handle_timeout(now).map_err(LinkEnd::Silent)?;
+        if state.session.is_doubtful() && !self.shows_doubt {
+            self.shows_doubt = true;
+            self.shared.show(&Path::Doubtful);
+        }
+        drop(state);
         if let Some((code, deadline)) = self.closing
             && Instant::now() >= deadline
         {
-            return Err(LinkEnd::ClosedHere(code));
+            return Err(LinkEnd::ClosedHere(code).into());
         }
         Ok(true)
     }
 
     /// When the clock matters next. Notes when this side began to close, which the other side must not
     /// be able to put off by reading nothing.
-    fn due_at(&mut self) -> Result<Instant, LinkEnd> {
+    fn due_at(&mut self) -> Instant {
         if let Some((_, deadline)) = self.closing {
-            return Ok(deadline);
+            return deadline;
         }
         let state = self.shared.lock();
         if let Some(code) = state.session.closing_with() {
@@ -218,22 +376,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driving<S> {
             drop(state);
             let deadline = Instant::now() + if is_out { LINGER } else { UNSENT };
             self.closing = Some((code, deadline));
-            return Ok(deadline);
+            return deadline;
         }
         let timeout = if self.is_blocked {
             state.session.poll_timeout_when_blocked()
         } else {
             state.session.poll_timeout()
         };
-        Ok(self.shared.instant(timeout))
+        self.shared.instant(timeout)
     }
 
     /// The WebSocket's end: expected after our close frame, a loss before it.
-    fn lost(&self, why: &str) -> LinkEnd {
-        match self.shared.lock().session.closed_with() {
+    fn lost(&self, why: &str) -> Halt {
+        Halt::Ended(match self.shared.lock().session.closed_with() {
             Some(code) => LinkEnd::ClosedHere(code),
             None => LinkEnd::Lost(why.to_owned()),
-        }
+        })
     }
 
     /// Tells a peer that broke a rule which one, as far as one write goes; then the socket is dropped.

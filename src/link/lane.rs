@@ -7,13 +7,18 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::LinkStats;
+use super::path::Path;
+use super::websocket::Socket;
 use crate::protocol::CloseCode;
 use crate::protocol::frame::Lane;
+use crate::protocol::handshake::SessionGrant;
 use crate::session::Session;
 
 /// One lane of a link. Ends with an error when the link does.
@@ -26,6 +31,12 @@ pub struct LaneStream {
 pub(super) struct Shared {
     state: Mutex<State>,
     began: Instant,
+    /// The session's name and how long it is kept, where it can be resumed.
+    pub(super) grant: Option<SessionGrant>,
+    /// What is known of the WebSocket.
+    pub(super) path: watch::Sender<Path>,
+    /// Notified when anything is heard while `is_probed`.
+    pub(super) heard: Notify,
 }
 
 /// The session, and who waits for what. Locked for moments only, never across an await.
@@ -35,26 +46,52 @@ pub(super) struct State {
     readers: [Option<Waker>; 2],
     writers: [Option<Waker>; 2],
     has_ended: bool,
+    /// How many WebSockets were left: tells the driver whether the one it holds is still in use.
+    pub(super) paths_left: u64,
+    /// The WebSocket to go on with.
+    pub(super) next: Option<Socket>,
+    /// Why the session is over without a word of the other side.
+    pub(super) abandoned: Option<String>,
+    /// Somebody waits for a sign of life.
+    pub(super) is_probed: bool,
 }
 
 impl Shared {
-    pub(super) fn new(peer_window: u64) -> Arc<Self> {
+    pub(super) fn new(
+        peer_window: u64,
+        round_trip: Duration,
+        grant: Option<SessionGrant>,
+    ) -> Arc<Self> {
         let began = Instant::now();
         let state = State {
-            session: Session::new(
-                peer_window,
-                std::time::Duration::ZERO,
-                std::time::Duration::ZERO,
-            ),
+            session: Session::new(peer_window, round_trip, Duration::ZERO),
             driver: None,
             readers: [None, None],
             writers: [None, None],
             has_ended: false,
+            paths_left: 0,
+            next: None,
+            abandoned: None,
+            is_probed: false,
         };
         Arc::new(Self {
             state: Mutex::new(state),
             began,
+            grant,
+            path: watch::Sender::new(Path::Up),
+            heard: Notify::new(),
         })
+    }
+
+    /// Lets everybody know what is known of the WebSocket.
+    pub(super) fn show(&self, path: &Path) {
+        self.path.send_if_modified(|shown| {
+            let is_news = shown != path;
+            if is_news {
+                shown.clone_from(path);
+            }
+            is_news
+        });
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -62,12 +99,12 @@ impl Shared {
     }
 
     /// The session's time.
-    pub(super) fn now(&self) -> std::time::Duration {
+    pub(super) fn now(&self) -> Duration {
         self.began.elapsed()
     }
 
     /// The runtime's time at which the session's time is `at`.
-    pub(super) fn instant(&self, at: std::time::Duration) -> Instant {
+    pub(super) fn instant(&self, at: Duration) -> Instant {
         self.began + at
     }
 
@@ -79,9 +116,11 @@ impl Shared {
 
     pub(super) fn stats(&self) -> LinkStats {
         let age = self.now();
+        let state = self.lock();
         LinkStats {
             age,
-            quiet: age.saturating_sub(self.lock().session.last_heard()),
+            quiet: age.saturating_sub(state.session.last_heard()),
+            round_trip: state.session.round_trip(),
         }
     }
 
@@ -112,7 +151,19 @@ impl State {
         }
     }
 
-    fn wake_driver(&mut self) {
+    /// Whether the session can go on over another WebSocket.
+    pub(super) fn goes_on(&self) -> bool {
+        !self.has_ended && self.abandoned.is_none() && self.session.closing_with().is_none()
+    }
+
+    /// The driver uses its WebSocket no more.
+    pub(super) fn leave(&mut self) {
+        self.paths_left += 1;
+        self.next = None;
+        self.wake_driver();
+    }
+
+    pub(super) fn wake_driver(&mut self) {
         if let Some(waker) = self.driver.take() {
             waker.wake();
         }

@@ -2,7 +2,7 @@
 //!
 //! Who may link is the caller's decision, made between the steps. Every wait has a deadline.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -12,20 +12,19 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::Link;
 use super::tls::Stream;
-use super::websocket::{self, ExchangeError, WebSocket};
+use super::websocket::{self, ExchangeError, Socket, Transport};
+use super::{Link, LinkHandle};
 use crate::body::{self, Body};
 use crate::identity::{ConnectionId, PublicKey, SigningKey};
 use crate::protocol::SUBPROTOCOL;
 use crate::protocol::handshake::{
-    Binding, Greeting, HandshakeError, Introduction, Refusal, RelayChallenge,
+    Acceptance, Binding, Greeting, HandshakeError, Introduction, Proof, RESUME, Refusal,
+    RelayChallenge, ResumeOffer, SessionGrant, SessionId,
 };
 
 /// How long hyper may take to hand the connection over after the 101 was written.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
-
-type Socket = WebSocket<Stream>;
 
 /// An agent that upgraded and said hello.
 pub struct Arrival {
@@ -38,7 +37,8 @@ pub struct Proven {
     websocket: Socket,
     challenge: RelayChallenge,
     connection: ConnectionId,
-    peer: Introduction,
+    proof: Proof,
+    round_trip: Duration,
 }
 
 /// Why a link did not come about.
@@ -123,9 +123,11 @@ impl Arrival {
             return Err(AcceptError::Upgrade(None));
         };
         let limits = Some(websocket::limits());
+        let stream = io.into_inner();
+        websocket::bound_what_waits(stream.tcp());
+        let stream: Box<dyn Transport> = Box::new(stream);
         let mut websocket =
-            WebSocket::from_partially_read(io.into_inner(), read_buf.into(), Role::Server, limits)
-                .await;
+            Socket::from_partially_read(stream, read_buf.into(), Role::Server, limits).await;
         let hello = websocket::receive(&mut websocket)
             .await
             .map_err(AcceptError::Exchange)?;
@@ -178,18 +180,21 @@ impl Arrival {
             .greeting
             .challenge(key, introduction, binding, time)
             .map_err(AcceptError::Handshake)?;
+        let began = Instant::now();
         websocket::send(&mut self.websocket, message)
             .await
             .map_err(AcceptError::Exchange)?;
         let proof = websocket::receive(&mut self.websocket)
             .await
             .map_err(AcceptError::Exchange)?;
+        let round_trip = began.elapsed();
         match challenge.handle_proof(&proof, agent) {
-            Ok(peer) => Ok(Proven {
+            Ok(proof) => Ok(Proven {
                 websocket: self.websocket,
                 challenge,
                 connection,
-                peer,
+                proof,
+                round_trip,
             }),
             Err(error) => {
                 say_no(&mut self.websocket, challenge.refuse(key, bad_proof)).await?;
@@ -203,19 +208,79 @@ impl Proven {
     /// What the agent told of itself.
     #[must_use]
     pub const fn peer(&self) -> &Introduction {
-        &self.peer
+        &self.proof.peer
     }
 
-    /// Says yes; `deactivated` tells whether the public side has deactivated the connection.
+    /// The session that the agent would go on with.
+    #[must_use]
+    pub const fn offer(&self) -> Option<ResumeOffer> {
+        self.proof.offer
+    }
+
+    /// Says yes to a new link; `deactivated` tells whether the public side has deactivated the
+    /// connection, `resume_window` for how long its session is kept without a WebSocket.
     ///
     /// # Errors
-    /// [`AcceptError::Exchange`].
-    pub async fn accept(mut self, deactivated: bool) -> Result<Link, AcceptError> {
-        let message = self.challenge.accept(deactivated);
+    /// [`AcceptError`].
+    pub async fn accept(
+        mut self,
+        deactivated: bool,
+        resume_window: Duration,
+    ) -> Result<Link, AcceptError> {
+        let resume_window = resume_window.as_secs();
+        let grant = if self.proof.peer.has(RESUME) && resume_window > 0 {
+            let id = SessionId::generate().map_err(AcceptError::Handshake)?;
+            Some(SessionGrant { id, resume_window })
+        } else {
+            None
+        };
+        let message = self.challenge.accept(&Acceptance {
+            deactivated,
+            session: grant,
+            resumed: None,
+        });
         websocket::send(&mut self.websocket, message)
             .await
             .map_err(AcceptError::Exchange)?;
-        Ok(Link::new(self.connection, self.peer, self.websocket))
+        let (peer, socket) = (self.proof.peer, self.websocket);
+        Ok(Link::new(
+            self.connection,
+            peer,
+            grant,
+            self.round_trip,
+            socket,
+        ))
+    }
+
+    /// Goes on with a link over this WebSocket, as the agent offered. Returns the agent back when the
+    /// link's session is over.
+    ///
+    /// # Errors
+    /// [`AcceptError`]; the link then waits for another try.
+    pub async fn resume(
+        mut self,
+        link: &LinkHandle,
+        deactivated: bool,
+    ) -> Result<Result<Introduction, Self>, AcceptError> {
+        let (Some(offer), Some(grant)) = (self.proof.offer, link.grant()) else {
+            return Ok(Err(self));
+        };
+        let Some(resumed) = link.leave_for(offer.received) else {
+            return Ok(Err(self));
+        };
+        let message = self.challenge.accept(&Acceptance {
+            deactivated,
+            session: Some(grant),
+            resumed: Some(resumed),
+        });
+        websocket::send(&mut self.websocket, message)
+            .await
+            .map_err(AcceptError::Exchange)?;
+        let (from, received) = (resumed.from, resumed.received);
+        if let Err(violation) = link.attach(self.websocket, from, received, self.round_trip) {
+            link.abandon(&violation.to_string());
+        }
+        Ok(Ok(self.proof.peer))
     }
 
     /// Says no, signed, and hangs up.

@@ -1,5 +1,7 @@
 //! Two ends of a link over an in-memory pipe: calls, ends, silence and back-pressure.
 
+mod resume;
+
 use std::convert::Infallible;
 
 use bytes::Bytes;
@@ -14,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::http2::{LaneClient, SendError, refused_stream};
-use super::websocket::{self, WebSocket};
+use super::websocket::{self, Socket, Transport};
 use super::*;
 use crate::body::{self, Body, BodyError};
 use crate::session::WINDOW;
@@ -22,7 +24,7 @@ use crate::session::WINDOW;
 /// The calling end and the handle of a link that goes nowhere.
 #[cfg(feature = "relay")]
 pub(crate) fn idle_link() -> (LaneClient, LinkHandle) {
-    let shared = Shared::new(WINDOW);
+    let shared = Shared::new(WINDOW, Duration::ZERO, None);
     let lane = LaneStream::new(&shared, Lane::Inward);
     (LaneClient::new(lane), LinkHandle { shared })
 }
@@ -36,13 +38,15 @@ fn introduction() -> Introduction {
     }
 }
 
-async fn websocket(pipe: DuplexStream, role: Role) -> WebSocket<DuplexStream> {
-    WebSocket::from_raw_socket(pipe, role, Some(websocket::limits())).await
+async fn websocket(pipe: DuplexStream, role: Role) -> Socket {
+    let pipe: Box<dyn Transport> = Box::new(pipe);
+    Socket::from_raw_socket(pipe, role, Some(websocket::limits())).await
 }
 
 async fn link(pipe: DuplexStream, role: Role) -> Link {
     let connection = ConnectionId::from_bytes([1; 16]);
-    Link::new(connection, introduction(), websocket(pipe, role).await)
+    let socket = websocket(pipe, role).await;
+    Link::new(connection, introduction(), None, Duration::ZERO, socket)
 }
 
 /// Both ends of a link over a pipe of `size` bytes, agent first; drivers not started.

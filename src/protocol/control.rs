@@ -13,6 +13,10 @@ pub const STATE_PATH: &str = "/v1/state";
 pub const REMOVED_PATH: &str = "/v1/removed";
 /// Gives the go-ahead for a call that came with `Expect: 100-continue`.
 pub const CONTINUE_PATH: &str = "/v1/continue";
+/// Asks the agent to dial a new WebSocket before it leaves this one.
+pub const MOVE_PATH: &str = "/v1/move";
+/// Tells the agent that another machine came with its identity.
+pub const DUPLICATE_PATH: &str = "/v1/duplicate";
 /// The version of every control message.
 pub const CONTROL_VERSION: u32 = 1;
 /// The longest control message; all are well under a hundred bytes.
@@ -41,4 +45,22 @@ pub struct ContinueMessage {
     pub version: u32,
     /// The call's `relay-request-id`.
     pub request: String,
+}
+
+/// Body of [`MOVE_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveMessage {
+    /// [`CONTROL_VERSION`].
+    pub version: u32,
+    /// Within how many seconds, at a moment that the agent draws by lot.
+    pub within: u64,
+}
+
+/// Body of [`DUPLICATE_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DuplicateMessage {
+    /// [`CONTROL_VERSION`].
+    pub version: u32,
+    /// Where it came from, as the relay sees it.
+    pub address: String,
 }

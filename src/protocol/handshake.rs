@@ -7,6 +7,7 @@
 
 mod agent;
 mod relay;
+mod resume;
 mod transcript;
 
 use std::fmt;
@@ -14,7 +15,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use self::agent::{AgentHello, AgentProof, Established};
-pub use self::relay::{Greeting, RelayChallenge};
+pub use self::relay::{Greeting, Proof, RelayChallenge};
+pub use self::resume::{Acceptance, MOVE, RESUME, ResumeOffer, Resumed, SessionGrant, SessionId};
 use crate::identity::{self, ConnectionId, IdentityError};
 
 /// Length of the TLS exporter that both signatures cover, in bytes.
@@ -80,6 +82,14 @@ pub struct Introduction {
     pub window: u64,
     /// Whether its side has deactivated the connection.
     pub deactivated: bool,
+}
+
+impl Introduction {
+    /// Whether the side named a feature.
+    #[must_use]
+    pub fn has(&self, feature: &str) -> bool {
+        self.features.iter().any(|named| named == feature)
+    }
 }
 
 /// Why the relay refuses a link. See `docs/protocol.md`, section 2.3.
@@ -201,12 +211,21 @@ struct ChallengeBody {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct ProofBody {}
+struct ProofBody {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resume: Option<ResumeOffer>,
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 struct AcceptedBody {
     #[serde(default)]
     deactivated: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<SessionId>,
+    #[serde(default)]
+    resume_window: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resumed: Option<Resumed>,
 }
 
 /// 32 bytes that travel as base64url: a nonce or a digest.

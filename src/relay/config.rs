@@ -57,6 +57,8 @@ pub struct RelayConfig {
     pub log: LogConfig,
     /// What bounds callers and agents.
     pub limits: LimitsConfig,
+    /// How links are kept.
+    pub link: LinkConfig,
 }
 
 /// `[admin]`.
@@ -94,6 +96,15 @@ pub struct LimitsConfig {
     pub idle_timeout: Duration,
     /// How long after a link was lost the agent counts as reconnecting rather than offline.
     pub redial_grace: Duration,
+}
+
+/// `[link]`.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkConfig {
+    /// How long a link without a WebSocket is kept for its agent to come back.
+    pub resume_window: Duration,
+    /// How long a call waits for an agent that is on its way back.
+    pub call_wait: Duration,
 }
 
 impl RelayConfig {
@@ -145,6 +156,7 @@ impl RelayConfig {
         let log = LogConfig::check(root.section("log"));
         let agents_share_an_address = matches!(tls, Some(TlsMode::Off));
         let limits = LimitsConfig::check(root.section("limits"), agents_share_an_address);
+        let link = LinkConfig::check(root.section("link"));
         Some(Self {
             listen,
             plain_listen,
@@ -156,6 +168,7 @@ impl RelayConfig {
             admin,
             log,
             limits,
+            link,
         })
     }
 }
@@ -212,6 +225,35 @@ impl LimitsConfig {
                 default.redial_grace,
                 Duration::ZERO..=HOUR,
             ),
+        }
+    }
+}
+
+impl LinkConfig {
+    fn check(mut section: Section<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            resume_window: section.duration(
+                "resume_window",
+                default.resume_window,
+                Duration::ZERO..=HOUR,
+            ),
+            call_wait: section.duration(
+                "call_wait",
+                default.call_wait,
+                Duration::ZERO..=10 * 60 * SECOND,
+            ),
+        }
+    }
+}
+
+impl Default for LinkConfig {
+    fn default() -> Self {
+        Self {
+            // A restarted proxy or router is back within it; calls under way hold their memory meanwhile.
+            resume_window: Duration::from_secs(120),
+            // Shorter than callers' own time-outs, longer than an agent takes to notice a dead path and redial.
+            call_wait: Duration::from_secs(15),
         }
     }
 }

@@ -93,7 +93,7 @@ impl Forward {
         let caller = self.authenticate(request.headers_mut())?;
         let target = Target::of(request.uri()).ok_or(Refusal::NoTarget)?;
         let connection = self.connection(&caller, target.connection)?;
-        let live = reachable(&connection, self.shared.shutdown.is_draining())?;
+        let live = self.reachable(&connection).await?;
         if self.via.is_loop(request.headers()) {
             return Err(Refusal::Loop);
         }
@@ -143,6 +143,29 @@ impl Forward {
             (_, Scope::Connection(_)) => Err(Refusal::OtherConnection),
             (_, Scope::AllConnections | Scope::Admin) => Err(Refusal::UnknownConnection),
         }
+    }
+
+    /// The connection's live link, if calls may go down it; while the agent is on its way back, they wait.
+    async fn reachable(&self, connection: &Connection) -> Result<Arc<Live>, Refusal> {
+        if let Some(live) = reachable_now(connection, self.shared.shutdown.is_draining())? {
+            return Ok(live);
+        }
+        let _place = connection.begin_waiting().ok_or(Refusal::Reconnecting)?;
+        let mut changes = connection.link_changes();
+        let wait = async {
+            loop {
+                if let Some(live) = reachable_now(connection, self.shared.shutdown.is_draining())? {
+                    return Ok(live);
+                }
+                tokio::select! {
+                    // Both only wait.
+                    changed = changes.changed() => changed.map_err(|_| Refusal::Reconnecting)?,
+                    () = self.shared.shutdown.draining() => return Err(Refusal::Draining),
+                }
+            }
+        };
+        let wait = tokio::time::timeout(self.shared.config.link.call_wait, wait);
+        wait.await.unwrap_or(Err(Refusal::Reconnecting))
     }
 
     /// Turns the caller's headers into those of the lane; returns the number of the call.
@@ -210,8 +233,8 @@ impl Forward {
     }
 }
 
-/// The connection's live link, if calls may go down it now.
-fn reachable(connection: &Connection, is_draining: bool) -> Result<Arc<Live>, Refusal> {
+/// The link, if calls may go down it now; nothing while the agent is on its way back.
+fn reachable_now(connection: &Connection, is_draining: bool) -> Result<Option<Arc<Live>>, Refusal> {
     if is_draining {
         return Err(Refusal::Draining);
     }
@@ -221,10 +244,9 @@ fn reachable(connection: &Connection, is_draining: bool) -> Result<Arc<Live>, Re
             return Err(Refusal::NotActive(state));
         }
     }
-    // The next issue waits here for a link that is being redialled, instead of refusing.
     match connection.link_status() {
-        LinkStatus::Online(live) => Ok(live),
-        LinkStatus::Reconnecting => Err(Refusal::Reconnecting),
+        LinkStatus::Online(live) => Ok(Some(live)),
+        LinkStatus::Reconnecting => Ok(None),
         LinkStatus::Offline => Err(Refusal::Offline),
     }
 }

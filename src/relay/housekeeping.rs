@@ -10,7 +10,7 @@ use super::shared::Shared;
 use crate::error_chain::chain;
 
 /// How often the times of agents that are linked are stored: what a power cut may make them old.
-const INTERVAL: Duration = Duration::from_secs(60);
+pub(super) const LAST_SEEN_EVERY: Duration = Duration::from_secs(60);
 /// How long after a link ended its time is stored, so that a thousand that end together are one write.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -19,7 +19,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         tokio::select! {
             // Both are cancel-safe: a wake-up that is lost here is made good by the next interval.
-            () = tokio::time::sleep(INTERVAL) => {}
+            () = tokio::time::sleep(LAST_SEEN_EVERY) => {}
             () = shared.registry.link_ended() => tokio::time::sleep(SETTLE).await,
         }
         note_last_seen(&shared).await;
@@ -58,7 +58,7 @@ pub(super) async fn note_last_seen(shared: &Shared) {
 
 fn tell_status(shared: &Shared) {
     let all = shared.registry.list();
-    let online = all.iter().filter(|one| one.live().is_some()).count();
+    let online = all.iter().filter(|one| one.is_online()).count();
     let line = format!("{online} of {} connections linked", all.len());
     tell(&[NotifyState::Status(&line)]);
 }

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-pub use self::connection::{CallPermit, Connection, LinkStatus};
+pub use self::connection::{CallPermit, Connection, Duplicate, LinkStatus};
 pub use self::go_ahead::{GoAhead, GoAheads};
 pub use self::link_slot::{LinkSlot, Live};
 
+use super::clock;
 use super::record::{ConnectionRecord, State};
 use crate::identity::ConnectionId;
 
@@ -136,7 +137,7 @@ impl Registry {
             known.set_record(record);
             return Some(Arc::clone(known));
         }
-        let connection = Arc::new(Connection::new(record, self.limits));
+        let connection = Arc::new(Connection::new(record, self.limits, clock::now()));
         index
             .by_name
             .insert(connection.name().to_string(), Arc::clone(&connection));
@@ -152,8 +153,29 @@ impl Registry {
         self: &Arc<Self>,
         connection: &Arc<Connection>,
     ) -> Result<LinkSlot, LinkRefusal> {
-        connection.reserve()?;
-        Ok(LinkSlot::new(Arc::clone(connection), Arc::clone(self)))
+        let slot = connection.reserve()?;
+        Ok(LinkSlot::new(
+            Arc::clone(connection),
+            Arc::clone(self),
+            slot,
+        ))
+    }
+
+    /// Gives the agent's place to one link, in place of `former`, whose agent shows no sign of life.
+    ///
+    /// # Errors
+    /// [`LinkRefusal::AlreadyLinked`] when another took it first.
+    pub fn replace_link(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        former: &Arc<Live>,
+    ) -> Result<LinkSlot, LinkRefusal> {
+        let slot = connection.replace(former)?;
+        Ok(LinkSlot::new(
+            Arc::clone(connection),
+            Arc::clone(self),
+            slot,
+        ))
     }
 
     /// Ends when a link has ended since the last wait. For one waiter, who keeps times on disk.

@@ -208,7 +208,7 @@ async fn an_upstream_that_breaks_off_leaves_the_outcome_unknown() {
 #[tokio::test]
 async fn a_link_that_is_lost_after_sending_leaves_the_outcome_unknown() {
     let wire = Wire::new().await;
-    let relay = TestRelay::at(RelayHome::behind(&wire, "")).await;
+    let relay = TestRelay::at(RelayHome::behind(&wire, "[link]\nresume_window = '0s'\n")).await;
     let upstream = Upstream::new(answers::hang).await;
     let agent = TestAgent::start_with(&upstream.configuration("web", "")).await;
     agent.accept(&relay.initiate("acme", "widgets").await).await;

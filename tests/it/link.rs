@@ -47,7 +47,7 @@ async fn an_agent_that_was_restarted_links_again_and_calls_pass() {
 }
 
 #[tokio::test]
-async fn a_link_that_was_cut_comes_again_by_itself() {
+async fn a_link_that_was_cut_goes_on_by_itself_and_tells_of_the_cut() {
     let wire = Wire::new().await;
     let relay = TestRelay::at(RelayHome::behind(&wire, "")).await;
     let agent = TestAgent::start().await;
@@ -55,10 +55,19 @@ async fn a_link_that_was_cut_comes_again_by_itself() {
     agent.until_online(CONNECTION).await;
     wire.cut();
     let again = |one: &relay_agent::agent::status::ConnectionStatus| {
-        one.link.is_online() && one.link.links_made == 2
+        let cut = one.link.last_cut.as_ref();
+        one.link.is_online()
+            && one.link.resumed == 1
+            && cut.is_some_and(|cut| cut.why.contains("hung up"))
     };
     agent.until(CONNECTION, again).await;
     relay.until_online(CONNECTION).await;
+    let link = &relay.connection(CONNECTION).await["link"];
+    assert_eq!(link["resumed"], 1);
+    assert_eq!(
+        agent.connection(CONNECTION).await.unwrap().link.links_made,
+        1
+    );
 }
 
 #[tokio::test]

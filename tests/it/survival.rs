@@ -20,7 +20,7 @@ async fn scene_by_cable(relay: &str) -> (Scene, Cable) {
     let upstream = service::start().await;
     let (home, cable) = RelayHome::by_cable(relay).await;
     let relay = TestRelay::at(home).await;
-    let agent = TestAgent::start_with(&upstream.configuration("web", "max_in_flight = 200")).await;
+    let agent = TestAgent::start_with(&upstream.configuration("web", "max_in_flight = 1000")).await;
     agent.accept(&relay.initiate("acme", "widgets").await).await;
     relay.until_online(CONNECTION).await;
     let token = relay.token(None).await;

@@ -1,4 +1,4 @@
-//! What a link task is waiting for: a dial, the time of the next one, or the end of a live link.
+//! What a link task is doing to get a WebSocket: a dial, or the wait for the next one.
 //!
 //! Holds the futures so that the task's `select!` may drop its own borrow of them at any time.
 
@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
-use super::{Event, Online};
+use super::Event;
 use crate::agent::config::TlsInspection;
 use crate::agent::live::Live;
 use crate::agent::state::{self, ConnectionRecord, StateDirectory, StateError};
 use crate::error_chain::chain;
-use crate::link::Link;
-use crate::link::client::{self, ConnectError, LinkTarget};
+use crate::link::LinkHandle;
+use crate::link::client::{self, ConnectError, Connected, LinkTarget};
 use crate::protocol::handshake::RefusalCode;
 
 /// A dial under way.
-type Dial = Pin<Box<dyn Future<Output = Result<Box<Link>, DialFailure>> + Send>>;
+type Dial = Pin<Box<dyn Future<Output = Result<Connected, DialFailure>> + Send>>;
 
 /// What is under way.
 pub(super) enum Activity {
@@ -30,8 +30,6 @@ pub(super) enum Activity {
     Dialling(Dial),
     /// The wait before the next dial.
     Waiting(Pin<Box<Sleep>>),
-    /// A live link.
-    Online(Box<Online>),
 }
 
 /// Why a dial led to no link.
@@ -46,10 +44,12 @@ pub(super) enum DialFailure {
 }
 
 impl Activity {
+    /// A dial; `resume` is the link to go on with.
     pub(super) fn dial(
         record: &ConnectionRecord,
         state: &Arc<StateDirectory>,
         live: &Live,
+        resume: Option<LinkHandle>,
     ) -> Self {
         let (record, state, parts) = (record.clone(), Arc::clone(state), live.parts());
         Self::Dialling(Box::pin(async move {
@@ -65,10 +65,10 @@ impl Activity {
                 key: &key,
                 allow_tls_inspection: parts.tls_inspection == TlsInspection::Allow,
                 deactivated: record.deactivated,
+                resume,
             };
             client::connect(&parts.dialer, &target)
                 .await
-                .map(Box::new)
                 .map_err(DialFailure::Connect)
         }))
     }
@@ -86,7 +86,6 @@ impl Activity {
                 sleep.await;
                 Event::WaitOver
             }
-            Self::Online(online) => online.next_event().await,
         }
     }
 }
@@ -135,7 +134,6 @@ impl fmt::Debug for Activity {
             Self::Idle => "Idle",
             Self::Dialling(_) => "Dialling",
             Self::Waiting(_) => "Waiting",
-            Self::Online(_) => "Online",
         })
     }
 }

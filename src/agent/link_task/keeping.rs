@@ -85,7 +85,7 @@ impl LinkTask {
             self.update_gate();
         }
         // On a live link the answer waits until the relay has confirmed, or the link is gone.
-        if !matches!(self.activity, Activity::Online(_)) {
+        if self.online.as_ref().is_none_or(|online| online.is_away()) {
             self.answer_removal(Ok(Removal::RelayNotToldYet));
         }
         None
@@ -98,6 +98,8 @@ impl LinkTask {
             self.phase = Phase::begin();
             self.redial = Redial::new();
             self.begin_activity();
+        } else if matches!(self.phase, Phase::Resuming { until: Some(_), .. }) {
+            self.wait_over();
         }
         self.update_gate();
     }
@@ -123,6 +125,7 @@ impl LinkTask {
         }
         self.step(Happening::Refused { why });
         self.activity = Activity::Idle;
+        self.online = None;
         None
     }
 

@@ -5,10 +5,11 @@
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Event;
@@ -17,9 +18,14 @@ use crate::agent::control::{self, ControlMessage, TellError};
 use crate::agent::live::Live;
 use crate::agent::state::{ConnectionRecord, Standing};
 use crate::link::http2::{self, LaneClient};
+use crate::link::path::Path;
 use crate::link::{Link, LinkEnd, LinkHandle};
 use crate::protocol::CloseCode;
 use crate::shutdown::Shutdown;
+
+/// How long the calls on a link that another took the place of may go on: longer than a relay that is
+/// about to stop waits for them.
+const RETIRE_AT_MOST: Duration = Duration::from_secs(2 * 3600);
 
 /// A control message on its way.
 type Telling = Pin<Box<dyn Future<Output = (ControlMessage, Result<(), TellError>)> + Send>>;
@@ -36,6 +42,9 @@ pub(super) struct Online {
     messages: mpsc::Receiver<ControlMessage>,
     outward: LaneClient,
     telling: Option<Telling>,
+    path: watch::Receiver<Path>,
+    /// Lets the inward lane finish what it has and take nothing new.
+    retiring: CancellationToken,
     /// Whether the relay could not be told something: then this link is closed, and the next one tells.
     has_failed_to_tell: bool,
 }
@@ -48,14 +57,25 @@ impl Online {
         let outward = LaneClient::new(link.outward);
         let arrivals = Arrivals::new(Arc::clone(&gate), sender, Arc::clone(live), outward.clone());
         let (inward, draining) = (link.inward, shutdown.draining());
+        let retiring = CancellationToken::new();
+        let retired = retiring.clone().cancelled_owned();
         let server = tokio::spawn(async move {
             let service =
                 hyper::service::service_fn(move |request| arrivals.clone().answer(request));
-            if let Err(error) = http2::serve(inward, service, draining).await {
+            let ending = async {
+                tokio::select! {
+                    // Both only wait.
+                    () = draining => {}
+                    () = retired => {}
+                }
+            };
+            if let Err(error) = http2::serve(inward, service, ending).await {
                 tracing::debug!(error = %crate::error_chain::chain(&error), "the inward lane ended");
             }
         });
         Self {
+            path: link.handle.path(),
+            retiring,
             handle: link.handle,
             relay_knows_deactivated: told,
             gate,
@@ -85,11 +105,51 @@ impl Online {
                 self.driver = None;
                 Event::LinkEnded(end.unwrap_or(LinkEnd::ClosedHere(CloseCode::Internal)))
             }
+            Ok(()) = self.path.changed() => Event::PathChanged(self.path.borrow_and_update().clone()),
             _ = optional(&mut self.server) => {
                 self.server = None;
                 Event::Served
             }
         }
+    }
+
+    /// What is known of the WebSocket now.
+    pub(super) fn path(&self) -> Path {
+        self.path.borrow().clone()
+    }
+
+    /// Whether the link has no WebSocket now.
+    pub(super) fn is_away(&self) -> bool {
+        self.path.borrow().is_away()
+    }
+
+    /// Whether an answer of the relay is overdue.
+    pub(super) fn is_doubtful(&self) -> bool {
+        *self.path.borrow() == Path::Doubtful
+    }
+
+    /// Another link takes new calls; this one ends when those under way have ended.
+    pub(super) fn retire(mut self, shutdown: &Shutdown) {
+        self.retiring.cancel();
+        let ending = async move {
+            loop {
+                match self.next_event().await {
+                    Event::Served => self
+                        .handle
+                        .close(CloseCode::Superseded, "the agent has moved"),
+                    Event::LinkEnded(_) => return,
+                    Event::Told(_)
+                    | Event::Delivered(..)
+                    | Event::PathChanged(_)
+                    | Event::Order(_)
+                    | Event::Dialled(_)
+                    | Event::WaitOver
+                    | Event::Draining
+                    | Event::Stopping => {}
+                }
+            }
+        };
+        shutdown.spawn(tokio::time::timeout(RETIRE_AT_MOST, ending));
     }
 
     /// Tells the relay what it does not know of this side yet, one message at a time.
@@ -124,6 +184,14 @@ impl Drop for Online {
         // Closing a link that is closed changes nothing.
         self.handle
             .close(CloseCode::Internal, "the agent let go of the link");
+    }
+}
+
+/// The next event of a link that may not be there. Cancel-safe.
+pub(super) async fn next_event_of(online: &mut Option<Box<Online>>) -> Event {
+    match online {
+        Some(online) => online.next_event().await,
+        None => pending().await,
     }
 }
 

@@ -3,7 +3,8 @@
 use super::transcript::{self, read_plain, read_signed, write_json, write_plain, write_signed};
 use super::{
     ACCEPTED, AcceptedBody, Binding, CHALLENGE, ChallengeBody, Digest, HELLO, HandshakeError,
-    HelloBody, Introduction, Nonce, PROOF, ProofBody, REFUSED, Refusal, RefusalCode,
+    HelloBody, Introduction, Nonce, PROOF, ProofBody, REFUSED, RESUME, Refusal, RefusalCode,
+    ResumeOffer, Resumed, SessionGrant,
 };
 use crate::identity::{ConnectionId, PublicKey, SigningKey};
 use crate::protocol::LINK_VERSION;
@@ -21,6 +22,7 @@ pub struct AgentProof {
     relay: PublicKey,
     challenge: ChallengeBody,
     binding: Binding,
+    has_offered: bool,
 }
 
 /// The handshake's fruit on the agent.
@@ -30,6 +32,10 @@ pub struct Established {
     pub relay: Introduction,
     /// The relay's clock when it answered, in seconds since 1970.
     pub relay_time: u64,
+    /// The session that goes on, when it can be resumed after a cut.
+    pub session: Option<SessionGrant>,
+    /// Present when it is the one that was offered.
+    pub resumed: Option<Resumed>,
 }
 
 impl AgentHello {
@@ -66,7 +72,8 @@ impl AgentHello {
         &self.message
     }
 
-    /// Takes the relay's challenge; returns the proof to send and the next step.
+    /// Takes the relay's challenge; returns the proof to send and the next step. `offer` is the session to
+    /// go on with; it is passed over when the relay cannot.
     ///
     /// # Errors
     /// [`HandshakeError::Refused`], [`HandshakeError::WrongRelay`], [`HandshakeError::Intercepted`],
@@ -75,6 +82,7 @@ impl AgentHello {
         self,
         message: &[u8],
         key: &SigningKey,
+        offer: Option<ResumeOffer>,
     ) -> Result<(Vec<u8>, AgentProof), HandshakeError> {
         if message.first() == Some(&REFUSED) {
             let refused = read_refusal(&self.message, &self.relay, message);
@@ -98,7 +106,9 @@ impl AgentHello {
                 challenge.body.version,
             ]));
         }
-        let json = write_json(&ProofBody {});
+        let can_resume = challenge.body.features.iter().any(|named| named == RESUME);
+        let resume = offer.filter(|_| can_resume);
+        let json = write_json(&ProofBody { resume });
         let signature = key.sign(&transcript::proof(&self.message, message, &json, &binding));
         let proof = write_signed(PROOF, &signature, &json);
         let next = AgentProof {
@@ -106,6 +116,7 @@ impl AgentHello {
             relay: self.relay,
             challenge: challenge.body,
             binding,
+            has_offered: resume.is_some(),
         };
         Ok((proof, next))
     }
@@ -143,7 +154,15 @@ impl AgentProof {
             });
         }
         let accepted: AcceptedBody = read_plain(ACCEPTED, message, "neither yes nor no")?;
+        if accepted.resumed.is_some() && !(self.has_offered && accepted.session.is_some()) {
+            return Err(HandshakeError::Malformed("a session that was not offered"));
+        }
+        let resume_window = accepted.resume_window;
         Ok(Established {
+            session: accepted
+                .session
+                .map(|id| SessionGrant { id, resume_window }),
+            resumed: accepted.resumed,
             relay: Introduction {
                 software: self.challenge.software,
                 features: self.challenge.features,

@@ -2,8 +2,9 @@
 
 use super::transcript::{self, read_plain, read_signed, write_json, write_plain, write_signed};
 use super::{
-    ACCEPTED, AcceptedBody, Binding, BindingName, CHALLENGE, ChallengeBody, HELLO, HandshakeError,
-    HelloBody, Introduction, Nonce, PROOF, ProofBody, REFUSED, Refusal,
+    ACCEPTED, Acceptance, AcceptedBody, Binding, BindingName, CHALLENGE, ChallengeBody, HELLO,
+    HandshakeError, HelloBody, Introduction, Nonce, PROOF, ProofBody, REFUSED, Refusal,
+    ResumeOffer,
 };
 use crate::identity::{ConnectionId, PublicKey, SigningKey};
 use crate::protocol::LINK_VERSION;
@@ -21,6 +22,15 @@ pub struct RelayChallenge {
     body: HelloBody,
     challenge: Vec<u8>,
     binding: Binding,
+}
+
+/// An agent's proof, once it was checked.
+#[derive(Debug)]
+pub struct Proof {
+    /// What the agent told of itself.
+    pub peer: Introduction,
+    /// The session that it would go on with.
+    pub offer: Option<ResumeOffer>,
 }
 
 impl Greeting {
@@ -101,32 +111,38 @@ impl Greeting {
 }
 
 impl RelayChallenge {
-    /// Takes the agent's proof; returns what the agent told of itself.
+    /// Takes the agent's proof; returns what the agent told of itself and would go on with.
     ///
     /// # Errors
     /// [`HandshakeError::BadProof`] or [`HandshakeError::Malformed`].
-    pub fn handle_proof(
-        &self,
-        message: &[u8],
-        agent: &PublicKey,
-    ) -> Result<Introduction, HandshakeError> {
+    pub fn handle_proof(&self, message: &[u8], agent: &PublicKey) -> Result<Proof, HandshakeError> {
         let proof = read_signed::<ProofBody>(PROOF, message, "no proof")?;
         let signed = transcript::proof(&self.hello, &self.challenge, &proof.json, &self.binding);
         agent
             .verify(&signed, &proof.signature)
             .map_err(|_| HandshakeError::BadProof)?;
-        Ok(Introduction {
+        let peer = Introduction {
             software: self.body.software.clone(),
             features: self.body.features.clone(),
             window: self.body.window,
             deactivated: self.body.deactivated,
-        })
+        };
+        let offer = proof.body.resume;
+        Ok(Proof { peer, offer })
     }
 
     /// The relay's yes, as the message to send.
     #[must_use]
-    pub fn accept(&self, deactivated: bool) -> Vec<u8> {
-        write_plain(ACCEPTED, &AcceptedBody { deactivated })
+    pub fn accept(&self, acceptance: &Acceptance) -> Vec<u8> {
+        let body = AcceptedBody {
+            deactivated: acceptance.deactivated,
+            session: acceptance.session.map(|session| session.id),
+            resume_window: acceptance
+                .session
+                .map_or(0, |session| session.resume_window),
+            resumed: acceptance.resumed,
+        };
+        write_plain(ACCEPTED, &body)
     }
 
     /// A signed no, as the message to send.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::identity::SigningKey;
 use crate::protocol::SOFTWARE;
+use crate::protocol::frame::LaneCounts;
 
 struct Pair {
     agent: SigningKey,
@@ -11,6 +12,12 @@ struct Pair {
 }
 
 const EXPORTER: Binding = Binding::Exporter([9; EXPORTER_LENGTH]);
+
+const PLAIN_YES: Acceptance = Acceptance {
+    deactivated: false,
+    session: None,
+    resumed: None,
+};
 
 fn pair() -> Pair {
     Pair {
@@ -54,15 +61,103 @@ fn both_sides_learn_who_the_other_is_and_its_state() {
         let pair = pair();
         let hello = pair.hello(ours);
         let (challenge, waiting) = pair.challenge(&hello, theirs);
-        let (proof, next) = hello.handle_challenge(&challenge, &pair.agent).unwrap();
+        let (proof, next) = hello
+            .handle_challenge(&challenge, &pair.agent, None)
+            .unwrap();
         let agent = waiting
             .handle_proof(&proof, &pair.agent.public_key())
             .unwrap();
-        assert_eq!(agent, introduction(true));
-        let established = next.handle_word(&waiting.accept(false)).unwrap();
+        assert_eq!(agent.peer, introduction(true));
+        let established = next.handle_word(&waiting.accept(&PLAIN_YES)).unwrap();
         assert_eq!(established.relay, introduction(false));
         assert_eq!(established.relay_time, 1_767_225_600);
     }
+}
+
+#[test]
+fn a_session_is_offered_to_a_relay_that_can_resume_and_goes_on_where_both_say() {
+    let pair = pair();
+    let session = SessionId::generate().unwrap();
+    let offer = ResumeOffer {
+        session,
+        received: LaneCounts([5, 6]),
+    };
+    for can_resume in [true, false] {
+        let hello = pair.hello(EXPORTER);
+        let mut relay = introduction(false);
+        relay.features.extend(can_resume.then(|| RESUME.to_owned()));
+        let greeting = Greeting::read(hello.message()).unwrap();
+        let (challenge, waiting) = greeting
+            .challenge(&pair.relay, &relay, EXPORTER, 0)
+            .unwrap();
+        let (proof, next) = hello
+            .handle_challenge(&challenge, &pair.agent, Some(offer))
+            .unwrap();
+        let proof = waiting
+            .handle_proof(&proof, &pair.agent.public_key())
+            .unwrap();
+        assert_eq!(proof.offer, can_resume.then_some(offer));
+        let resumed = Resumed {
+            received: LaneCounts([1, 2]),
+            from: LaneCounts([5, 7]),
+        };
+        let grant = SessionGrant {
+            id: session,
+            resume_window: 120,
+        };
+        let word = waiting.accept(&Acceptance {
+            deactivated: false,
+            session: Some(grant),
+            resumed: Some(resumed),
+        });
+        match next.handle_word(&word) {
+            Ok(established) => {
+                assert!(can_resume, "what was not offered cannot go on");
+                assert_eq!(established.resumed, Some(resumed));
+                assert_eq!(established.session, Some(grant));
+            }
+            Err(error) => {
+                assert!(
+                    !can_resume && matches!(error, HandshakeError::Malformed(_)),
+                    "{error}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_messages_about_a_session_are_these_bytes() {
+    let session = SessionId::try_from("AAECAwQFBgcICQoLDA0ODw".to_owned()).unwrap();
+    let offer = ResumeOffer {
+        session,
+        received: LaneCounts([81_920, 4_711]),
+    };
+    let json = serde_json::to_string(&ProofBody {
+        resume: Some(offer),
+    })
+    .unwrap();
+    assert_eq!(
+        json,
+        r#"{"resume":{"session":"AAECAwQFBgcICQoLDA0ODw","received":[81920,4711]}}"#
+    );
+    let accepted = AcceptedBody {
+        deactivated: false,
+        session: Some(session),
+        resume_window: 120,
+        resumed: Some(Resumed {
+            received: LaneCounts([65_536, 815]),
+            from: LaneCounts([98_304, 4_711]),
+        }),
+    };
+    assert_eq!(
+        serde_json::to_string(&accepted).unwrap(),
+        r#"{"deactivated":false,"session":"AAECAwQFBgcICQoLDA0ODw","resume_window":120,"resumed":{"received":[65536,815],"from":[98304,4711]}}"#
+    );
+    assert_eq!(
+        serde_json::to_string(&ProofBody { resume: None }).unwrap(),
+        "{}"
+    );
 }
 
 #[test]
@@ -74,7 +169,7 @@ fn another_relay_is_found_out() {
     };
     let hello = pair.hello(Binding::None);
     let (challenge, _) = impostor.challenge(&hello, Binding::None);
-    let result = hello.handle_challenge(&challenge, &pair.agent);
+    let result = hello.handle_challenge(&challenge, &pair.agent, None);
     assert!(matches!(result, Err(HandshakeError::WrongRelay)));
 }
 
@@ -83,7 +178,7 @@ fn a_man_in_the_middle_with_two_tls_connections_shows() {
     let pair = pair();
     let hello = pair.hello(EXPORTER);
     let (challenge, _) = pair.challenge(&hello, Binding::Exporter([8; EXPORTER_LENGTH]));
-    let result = hello.handle_challenge(&challenge, &pair.agent);
+    let result = hello.handle_challenge(&challenge, &pair.agent, None);
     assert!(matches!(result, Err(HandshakeError::Intercepted)));
 }
 
@@ -93,7 +188,7 @@ fn a_proof_by_another_key_is_refused() {
     let hello = pair.hello(EXPORTER);
     let (challenge, waiting) = pair.challenge(&hello, EXPORTER);
     let thief = SigningKey::generate().unwrap();
-    let (proof, _) = hello.handle_challenge(&challenge, &thief).unwrap();
+    let (proof, _) = hello.handle_challenge(&challenge, &thief, None).unwrap();
     let result = waiting.handle_proof(&proof, &pair.agent.public_key());
     assert!(matches!(result, Err(HandshakeError::BadProof)));
 }
@@ -104,7 +199,9 @@ fn a_recorded_proof_is_worth_nothing_in_another_handshake() {
     let hello = pair.hello(EXPORTER);
     let recorded_hello = hello.message().to_vec();
     let (challenge, _) = pair.challenge(&hello, EXPORTER);
-    let (recorded_proof, _) = hello.handle_challenge(&challenge, &pair.agent).unwrap();
+    let (recorded_proof, _) = hello
+        .handle_challenge(&challenge, &pair.agent, None)
+        .unwrap();
 
     let greeting = Greeting::read(&recorded_hello).unwrap();
     let (_, waiting) = greeting
@@ -127,7 +224,8 @@ fn a_refusal_counts_only_when_the_relay_signed_it() {
     let message = Greeting::read(hello.message())
         .unwrap()
         .refuse(&pair.relay, &refusal);
-    let Err(HandshakeError::Refused(read)) = hello.handle_challenge(&message, &pair.agent) else {
+    let Err(HandshakeError::Refused(read)) = hello.handle_challenge(&message, &pair.agent, None)
+    else {
         panic!("the relay's own refusal was not believed")
     };
     assert_eq!(read, refusal);
@@ -137,7 +235,7 @@ fn a_refusal_counts_only_when_the_relay_signed_it() {
     let message = Greeting::read(hello.message())
         .unwrap()
         .refuse(&impostor, &refusal);
-    let result = hello.handle_challenge(&message, &pair.agent);
+    let result = hello.handle_challenge(&message, &pair.agent, None);
     assert!(matches!(result, Err(HandshakeError::WrongRelay)));
 }
 
@@ -153,7 +251,7 @@ fn a_copied_hello_with_a_false_proof_does_not_end_the_connection() {
         retry_after: None,
     };
     let refused = waiting.refuse(&pair.relay, &refusal);
-    let error = hello.handle_challenge(&refused, &pair.agent).err();
+    let error = hello.handle_challenge(&refused, &pair.agent, None).err();
     assert!(matches!(error, Some(HandshakeError::Malformed(_))));
 }
 
@@ -168,7 +266,9 @@ fn a_refused_proof_ends_the_connection_only_where_nobody_can_have_changed_it() {
     let refused_with = |agents: Binding, relays: Binding| {
         let hello = pair.hello(agents);
         let (challenge, waiting) = pair.challenge(&hello, relays);
-        let (_, next) = hello.handle_challenge(&challenge, &pair.agent).unwrap();
+        let (_, next) = hello
+            .handle_challenge(&challenge, &pair.agent, None)
+            .unwrap();
         next.handle_word(&waiting.refuse(&pair.relay, &refusal))
             .unwrap_err()
     };
@@ -196,7 +296,9 @@ fn an_old_refusal_cannot_be_played_again() {
     let old = Greeting::read(pair.hello(EXPORTER).message())
         .unwrap()
         .refuse(&pair.relay, &refusal);
-    let result = pair.hello(EXPORTER).handle_challenge(&old, &pair.agent);
+    let result = pair
+        .hello(EXPORTER)
+        .handle_challenge(&old, &pair.agent, None);
     assert!(matches!(result, Err(HandshakeError::WrongRelay)));
 }
 
@@ -205,7 +307,9 @@ fn a_refusal_after_the_proof_is_read_too() {
     let pair = pair();
     let hello = pair.hello(EXPORTER);
     let (challenge, waiting) = pair.challenge(&hello, EXPORTER);
-    let (_, next) = hello.handle_challenge(&challenge, &pair.agent).unwrap();
+    let (_, next) = hello
+        .handle_challenge(&challenge, &pair.agent, None)
+        .unwrap();
     let refusal = Refusal {
         code: RefusalCode::AlreadyLinked,
         text: "two".into(),
@@ -247,8 +351,8 @@ proptest::proptest! {
         let (challenge, waiting) = pair.challenge(&hello, EXPORTER);
         let _ = Greeting::read(&bytes);
         let _ = waiting.handle_proof(&bytes, &pair.agent.public_key());
-        let (_, next) = hello.handle_challenge(&challenge, &pair.agent).unwrap();
+        let (_, next) = hello.handle_challenge(&challenge, &pair.agent, None).unwrap();
         let _ = next.handle_word(&bytes);
-        proptest::prop_assert!(pair.hello(EXPORTER).handle_challenge(&bytes, &pair.agent).is_err());
+        proptest::prop_assert!(pair.hello(EXPORTER).handle_challenge(&bytes, &pair.agent, None).is_err());
     }
 }

@@ -82,6 +82,21 @@ pub struct LinkView {
     pub address: Option<String>,
     /// The agent's program and version.
     pub software: Option<String>,
+    /// How often the link has gone on over another WebSocket.
+    #[serde(default)]
+    pub resumed: u64,
+    /// Another machine that came with the agent's identity while its link was live.
+    #[serde(default)]
+    pub duplicate: Option<DuplicateView>,
+}
+
+/// Another machine with an agent's identity: most likely a clone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DuplicateView {
+    /// When it last came, and was refused.
+    pub at: String,
+    /// From where.
+    pub address: String,
 }
 
 /// Who accepted an invitation.
@@ -279,7 +294,7 @@ impl ConnectionView {
                 here: record.deactivated.here,
                 there: record.deactivated.there,
             },
-            link: LinkView::new(&connection.link_status()),
+            link: LinkView::new(connection),
             last_seen_at: connection.last_seen_at(now).map(rfc3339),
             far_side: record.accepted.as_ref().map(|accepted| FarSideView {
                 name: record.remote.clone(),
@@ -300,22 +315,23 @@ impl ConnectionView {
 }
 
 impl LinkView {
-    fn new(status: &LinkStatus) -> Self {
-        let word = |word: &str| Self {
-            status: word.to_owned(),
-            since: None,
-            address: None,
-            software: None,
+    fn new(connection: &Connection) -> Self {
+        let live = connection.live();
+        let status = match connection.link_status() {
+            LinkStatus::Online(_) => "online",
+            LinkStatus::Reconnecting => "reconnecting",
+            LinkStatus::Offline => "offline",
         };
-        match status {
-            LinkStatus::Online(live) => Self {
-                since: Some(rfc3339(live.since)),
-                address: Some(live.address.to_string()),
-                software: Some(live.software.clone()),
-                ..word("online")
-            },
-            LinkStatus::Reconnecting => word("reconnecting"),
-            LinkStatus::Offline => word("offline"),
+        Self {
+            status: status.to_owned(),
+            since: live.as_ref().map(|live| rfc3339(live.since)),
+            address: live.as_ref().map(|live| live.address().to_string()),
+            software: live.as_ref().map(|live| live.software.clone()),
+            resumed: live.as_ref().map_or(0, |live| live.resumed()),
+            duplicate: connection.duplicate().map(|duplicate| DuplicateView {
+                at: rfc3339(duplicate.at),
+                address: duplicate.address.to_string(),
+            }),
         }
     }
 }
@@ -393,7 +409,7 @@ impl StatusView {
             identity: shared.identity.public_key().to_string(),
             log_level: shared.log.level().to_string(),
             connections,
-            links_online: all.iter().filter(|one| one.live().is_some()).count(),
+            links_online: all.iter().filter(|one| one.is_online()).count(),
             calls_in_flight: all.iter().map(|one| one.calls_in_flight()).sum(),
         }
     }

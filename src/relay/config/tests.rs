@@ -56,12 +56,20 @@ fn what_the_reference_shows_as_defaults_are_the_defaults() {
         format!("{:?}", shown.limits),
         format!("{:?}", defaults.limits)
     );
+    assert_eq!(format!("{:?}", shown.link), format!("{:?}", defaults.link));
 }
 
 #[test]
 fn the_reference_has_every_key_that_is_known_and_no_other() {
     // Unknown keys are mistakes that list the known ones: one bad key in each table names them all.
-    let tables = ["", "[admin]\n", "[log]\n", "[limits]\n", "[tls]\n"];
+    let tables = [
+        "",
+        "[admin]\n",
+        "[log]\n",
+        "[limits]\n",
+        "[link]\n",
+        "[tls]\n",
+    ];
     let mut known = BTreeSet::new();
     for table in tables {
         let error = load(&format!("{table}zzzzzzzzzzzzzzzzzzzz = 1\n")).unwrap_err();
@@ -81,7 +89,7 @@ fn the_reference_has_every_key_that_is_known_and_no_other() {
         }
     }
     assert_eq!(shown, known);
-    assert_eq!(shown.len(), 24);
+    assert_eq!(shown.len(), 27);
 }
 
 #[test]

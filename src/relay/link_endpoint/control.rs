@@ -25,12 +25,12 @@ use crate::relay::connections::ChangeError;
 use crate::relay::registry::{Connection, GoAheads};
 use crate::relay::shared::Shared;
 
-/// How long the far side may take to answer a control message, which it handles without waiting for anyone.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the far side may take to answer a control message. It does so without waiting for anyone, but
+/// the link may be cut meanwhile and go on; when it does not, the message fails at once.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(150);
 
-/// How long an agent may take to send a message whole: it is smaller than one packet, and none is
-/// begun before it is at hand.
-const READ_DEADLINE: Duration = Duration::from_secs(5);
+/// How long an agent may take to send a message whole: it is smaller than one packet, but a cut may fall into it.
+const READ_DEADLINE: Duration = ANSWER_DEADLINE;
 
 /// Answers an agent's control messages; the service of the outward lane.
 #[derive(Clone)]

@@ -1,7 +1,8 @@
 //! One connection in memory: its record, its link if there is one, its calls under way.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -9,7 +10,15 @@ use super::link_slot::Live;
 use super::{Limits, LinkRefusal};
 use crate::identity::ConnectionId;
 use crate::name::Name;
+use crate::protocol::handshake::SessionId;
+use crate::relay::housekeeping::LAST_SEEN_EVERY;
 use crate::relay::record::{ConnectionRecord, State};
+
+/// Calls of one connection that may wait for its link: what comes in within some seconds of ordinary use.
+/// Each holds its caller's socket and the head of its request.
+const WAITING_CALLS: usize = 256;
+/// Why a link ends whose agent came back without it.
+const BEGAN_ANEW: &str = "the agent was restarted, or gave the link up, and began a new one";
 
 /// One connection in memory. Shared by every call, link and admin that has to do with it.
 #[derive(Debug)]
@@ -18,8 +27,12 @@ pub struct Connection {
     name: Name,
     limits: Limits,
     calls: Arc<Semaphore>,
+    /// Places for calls that wait for the link.
+    waiting: Arc<Semaphore>,
     /// Ticks when the record changes, for the link that tells the far side.
     changes: watch::Sender<()>,
+    /// Ticks when the link comes, goes, or changes its path, for calls that wait for it.
+    link_changes: watch::Sender<()>,
     inner: Mutex<Inner>,
 }
 
@@ -30,6 +43,18 @@ struct Inner {
     last_seen_at: Option<u64>,
     /// Whether `last_seen_at` is newer than what the store holds.
     seen_since_stored: bool,
+    /// How many links were reserved: tells a slot whether it still is the connection's.
+    slots: u64,
+    duplicate: Option<Duplicate>,
+}
+
+/// Another machine that came with the agent's identity while its link was live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Duplicate {
+    /// When it last came, in seconds since 1970.
+    pub at: u64,
+    /// From where.
+    pub address: SocketAddr,
 }
 
 #[derive(Debug)]
@@ -47,7 +72,7 @@ enum LinkState {
 pub enum LinkStatus {
     /// Linked.
     Online(Arc<Live>),
-    /// Lost a moment ago; the agent is expected back.
+    /// Lost, or without a WebSocket, since a moment ago; the agent is expected back.
     Reconnecting,
     /// Not linked.
     Offline,
@@ -58,18 +83,26 @@ pub enum LinkStatus {
 pub struct CallPermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 impl Connection {
-    pub(super) fn new(record: ConnectionRecord, limits: Limits) -> Self {
+    pub(super) fn new(record: ConnectionRecord, limits: Limits, now: u64) -> Self {
+        // Linked when the relay was last stopped, so far as is known: its agent comes back within moments.
+        let was_linked = record.last_seen_at.is_some_and(|at| {
+            Duration::from_secs(now.saturating_sub(at)) <= limits.redial_grace + LAST_SEEN_EVERY
+        });
         Self {
             id: record.id,
             name: record.name.clone(),
             limits,
             calls: Arc::new(Semaphore::new(limits.calls_in_flight)),
+            waiting: Arc::new(Semaphore::new(WAITING_CALLS)),
             changes: watch::Sender::new(()),
+            link_changes: watch::Sender::new(()),
             inner: Mutex::new(Inner {
                 last_seen_at: record.last_seen_at,
                 record: Arc::new(record),
-                link: LinkState::Down(None),
+                link: LinkState::Down(was_linked.then(Instant::now)),
                 seen_since_stored: false,
+                slots: 0,
+                duplicate: None,
             }),
         }
     }
@@ -98,7 +131,7 @@ impl Connection {
         self.inner().record.state()
     }
 
-    /// The link, when it is up.
+    /// The link, when there is one, also while it has no WebSocket.
     #[must_use]
     pub fn live(&self) -> Option<Arc<Live>> {
         match &self.inner().link {
@@ -107,10 +140,47 @@ impl Connection {
         }
     }
 
+    /// The link whose session has this name.
+    #[must_use]
+    pub fn link_with(&self, session: SessionId) -> Option<Arc<Live>> {
+        self.live()
+            .filter(|live| live.handle.session() == Some(session))
+    }
+
+    /// The other machine that last came with the agent's identity, if any has since the relay started.
+    #[must_use]
+    pub fn duplicate(&self) -> Option<Duplicate> {
+        self.inner().duplicate
+    }
+
+    /// Another machine came with the agent's identity.
+    pub fn note_duplicate(&self, at: u64, address: SocketAddr) {
+        self.inner().duplicate = Some(Duplicate { at, address });
+    }
+
+    /// Ticks when the link comes, goes, or changes its path, from now on.
+    #[must_use]
+    pub fn link_changes(&self) -> watch::Receiver<()> {
+        self.link_changes.subscribe()
+    }
+
+    /// The link's path has changed.
+    pub fn link_changed(&self) {
+        self.link_changes.send_replace(());
+    }
+
+    /// A place for one more call that waits for the link; `None` when as many as may be are waiting.
+    #[must_use]
+    pub fn begin_waiting(&self) -> Option<CallPermit> {
+        let permit = Arc::clone(&self.waiting).try_acquire_owned();
+        permit.ok().map(CallPermit)
+    }
+
     /// Whether the agent can be reached, for people.
     #[must_use]
     pub fn link_status(&self) -> LinkStatus {
         match &self.inner().link {
+            LinkState::Up(live) if live.handle.is_away() => LinkStatus::Reconnecting,
             LinkState::Up(live) => LinkStatus::Online(Arc::clone(live)),
             LinkState::Reserved => LinkStatus::Reconnecting,
             LinkState::Down(Some(lost)) if lost.elapsed() < self.limits.redial_grace => {
@@ -118,6 +188,12 @@ impl Connection {
             }
             LinkState::Down(_) => LinkStatus::Offline,
         }
+    }
+
+    /// Whether calls can be sent to the agent now.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        matches!(self.link_status(), LinkStatus::Online(_))
     }
 
     /// When the agent was last linked, in seconds since 1970; `now` while it is.
@@ -175,40 +251,74 @@ impl Connection {
     pub(super) fn set_record(&self, record: ConnectionRecord) {
         self.inner().record = Arc::new(record);
         self.changes.send_replace(());
+        // Calls that wait for the link may have to be refused now.
+        self.link_changed();
     }
 
-    pub(super) fn reserve(&self) -> Result<(), LinkRefusal> {
+    /// The number of a new slot. A former link that waits for its agent to come back gives way to it: the
+    /// agent came, and does not go on with it.
+    pub(super) fn reserve(&self) -> Result<u64, LinkRefusal> {
         let mut inner = self.inner();
         if let Some(removed) = inner.record.removed {
             return Err(LinkRefusal::Removed { at: removed.at });
         }
-        match inner.link {
-            LinkState::Down(_) => inner.link = LinkState::Reserved,
+        match &inner.link {
+            LinkState::Down(_) => {}
+            LinkState::Up(live) if live.handle.is_away() => live.handle.abandon(BEGAN_ANEW),
             LinkState::Reserved | LinkState::Up(_) => return Err(LinkRefusal::AlreadyLinked),
         }
-        Ok(())
+        Ok(inner.next_slot())
+    }
+
+    /// The number of a new slot, in place of that of `former`, whose agent shows no sign of life.
+    pub(super) fn replace(&self, former: &Arc<Live>) -> Result<u64, LinkRefusal> {
+        let mut inner = self.inner();
+        match &inner.link {
+            LinkState::Up(live) if Arc::ptr_eq(live, former) => live.handle.abandon(BEGAN_ANEW),
+            LinkState::Down(_) => {}
+            LinkState::Reserved | LinkState::Up(_) => return Err(LinkRefusal::AlreadyLinked),
+        }
+        Ok(inner.next_slot())
     }
 
     /// The link is up, unless the connection was removed meanwhile.
-    pub(super) fn link_up(&self, live: Arc<Live>) -> Result<(), LinkRefusal> {
+    pub(super) fn link_up(&self, slot: u64, live: Arc<Live>) -> Result<(), LinkRefusal> {
         let mut inner = self.inner();
         if let Some(removed) = inner.record.removed {
             return Err(LinkRefusal::Removed { at: removed.at });
         }
+        if inner.slots != slot {
+            return Err(LinkRefusal::AlreadyLinked);
+        }
         inner.link = LinkState::Up(live);
+        drop(inner);
+        self.link_changed();
         Ok(())
     }
 
-    pub(super) fn link_down(&self, now: u64) {
+    pub(super) fn link_down(&self, slot: u64, now: u64) {
         let mut inner = self.inner();
+        if inner.slots != slot {
+            return;
+        }
         if matches!(inner.link, LinkState::Up(_)) {
             inner.last_seen_at = Some(now);
             inner.seen_since_stored = true;
         }
         inner.link = LinkState::Down(Some(Instant::now()));
+        drop(inner);
+        self.link_changed();
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn next_slot(&mut self) -> u64 {
+        self.link = LinkState::Reserved;
+        self.slots += 1;
+        self.slots
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::connection::Connection;
 use super::go_ahead::GoAheads;
@@ -11,12 +11,10 @@ use crate::link::LinkHandle;
 use crate::link::http2::LaneClient;
 use crate::relay::clock;
 
-/// A link that is up.
+/// A link that is up, though perhaps without a WebSocket at the moment.
 pub struct Live {
     /// When it came up, in seconds since 1970.
     pub since: u64,
-    /// Where the agent, or the last proxy before the relay, comes from.
-    pub address: SocketAddr,
     /// The agent's program and version.
     pub software: String,
     /// Sends calls and control messages down the link.
@@ -25,38 +23,83 @@ pub struct Live {
     pub handle: LinkHandle,
     /// Calls whose callers wait to be told to go on (`Expect: 100-continue`).
     pub go_aheads: GoAheads,
+    /// Where the agent, or the last proxy before the relay, comes from; and how often it came back.
+    origin: Mutex<(SocketAddr, u64)>,
+}
+
+impl Live {
+    /// A link that has just come up.
+    #[must_use]
+    pub const fn new(
+        since: u64,
+        address: SocketAddr,
+        software: String,
+        client: LaneClient,
+        handle: LinkHandle,
+        go_aheads: GoAheads,
+    ) -> Self {
+        Self {
+            since,
+            software,
+            client,
+            handle,
+            go_aheads,
+            origin: Mutex::new((address, 0)),
+        }
+    }
+
+    /// Where the agent, or the last proxy before the relay, comes from.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.origin().0
+    }
+
+    /// How often the link has gone on over another WebSocket.
+    #[must_use]
+    pub fn resumed(&self) -> u64 {
+        self.origin().1
+    }
+
+    /// The link goes on over a WebSocket from here.
+    pub fn moved_to(&self, address: SocketAddr) {
+        let mut origin = self.origin();
+        *origin = (address, origin.1 + 1);
+    }
+
+    fn origin(&self) -> MutexGuard<'_, (SocketAddr, u64)> {
+        self.origin.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl fmt::Debug for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            since,
-            address,
-            software,
-            client: _,
-            handle: _,
-            go_aheads: _,
-        } = self;
         f.debug_struct("Live")
-            .field("since", since)
-            .field("address", address)
-            .field("software", software)
+            .field("since", &self.since)
+            .field("address", &self.address())
+            .field("software", &self.software)
             .finish_non_exhaustive()
     }
 }
 
-/// The place of an agent's link. While it lives, a second link of the same agent is refused.
+/// The place of an agent's link. While it lives, a second link of the same agent is refused, unless this
+/// one gave way to it.
 #[derive(Debug)]
 pub struct LinkSlot {
     connection: Arc<Connection>,
     registry: Arc<Registry>,
+    number: u64,
 }
 
 impl LinkSlot {
-    pub(super) const fn new(connection: Arc<Connection>, registry: Arc<Registry>) -> Self {
+    pub(super) const fn new(
+        connection: Arc<Connection>,
+        registry: Arc<Registry>,
+        number: u64,
+    ) -> Self {
         Self {
             connection,
             registry,
+            number,
         }
     }
 
@@ -72,13 +115,13 @@ impl LinkSlot {
     /// [`LinkRefusal::Removed`] when the connection was removed while the link was set up; the link
     /// must be closed with that reason.
     pub fn establish(&self, live: Live) -> Result<(), LinkRefusal> {
-        self.connection.link_up(Arc::new(live))
+        self.connection.link_up(self.number, Arc::new(live))
     }
 }
 
 impl Drop for LinkSlot {
     fn drop(&mut self) {
-        self.connection.link_down(clock::now());
+        self.connection.link_down(self.number, clock::now());
         self.registry.link_ended.notify_one();
     }
 }

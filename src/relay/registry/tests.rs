@@ -15,14 +15,16 @@ const LIMITS: Limits = Limits {
 
 fn live() -> Live {
     let (client, handle) = idle_link();
-    Live {
-        since: 1_000,
-        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
-        software: "agent/test".into(),
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let software = "agent/test".to_owned();
+    Live::new(
+        1_000,
+        address,
+        software,
         client,
         handle,
-        go_aheads: GoAheads::default(),
-    }
+        GoAheads::default(),
+    )
 }
 
 fn registry_with(record: ConnectionRecord) -> (Arc<Registry>, Arc<Connection>) {

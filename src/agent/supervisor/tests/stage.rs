@@ -121,7 +121,7 @@ impl Relay {
             handle,
             driver,
             ..
-        } = proven.accept(false).await.unwrap();
+        } = proven.accept(false, Duration::ZERO).await.unwrap();
         let link = (LaneClient::new(inward), handle);
         let relay = Arc::clone(self);
         let hear = service_fn(move |request: Request<Incoming>| {

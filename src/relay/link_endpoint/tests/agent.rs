@@ -1,17 +1,21 @@
 //! Links of an agent in miniature that does not do what an agent should.
 
+use std::convert::Infallible;
+
 use http::Response;
 use hyper::service::service_fn;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::identity::SigningKey;
-use crate::link::client::{self, LinkTarget};
+use crate::link::client::{self, Connected, LinkTarget};
 use crate::link::dial::{Dialer, ProxySetting};
 use crate::link::lane::LaneStream;
 use crate::link::tls::client::{ClientTls, Purpose};
+use crate::link::{LinkEnd, http2};
+use crate::protocol::CloseCode;
 use crate::relay::record::tests::accepted;
-use crate::relay::registry::LinkStatus;
+use crate::relay::registry::{Connection, LinkStatus};
 
 const NAME: &str = "acme_to_widgets";
 
@@ -37,8 +41,11 @@ async fn linked(shared: &Arc<Shared>, relay: SocketAddr) -> Linked {
         key: &key,
         allow_tls_inspection: false,
         deactivated: false,
+        resume: None,
     };
-    let link = client::connect(&dialer, &target).await.unwrap();
+    let Connected::New(link) = client::connect(&dialer, &target).await.unwrap() else {
+        panic!("there was no link to go on with");
+    };
     let end = tokio::spawn(link.driver.run());
     until(|| matches!(connection.link_status(), LinkStatus::Online(_))).await;
     Linked {

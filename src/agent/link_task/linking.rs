@@ -1,0 +1,258 @@
+//! How a link task gets its link, and another WebSocket for it: dials, their results, cuts, doubts and moves.
+//!
+//! The link is made once and resumed as often as needed. Where it cannot be resumed a new one takes its
+//! place; the old one then ends, at once when its WebSocket is gone, else when its last call has ended.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::activity::{Activity, DialFailure};
+use super::online::Online;
+use super::{LinkTask, TaskEnd};
+use crate::agent::command::Removal;
+use crate::agent::lifecycle::{Happening, Phase};
+use crate::agent::state::Standing;
+use crate::agent::status::{self, Cut, Duplicate};
+use crate::backoff::{STEADY, at_random_within};
+use crate::link::client::Connected;
+use crate::link::path::Path;
+use crate::link::{Link, LinkEnd};
+use crate::protocol::CloseCode;
+
+/// Why calls end when the relay does not go on with the session that was offered.
+const NOT_KEPT: &str =
+    "the relay no longer has the session: it was restarted, or the link was away for too long";
+/// The longest time within which a move may be asked for. Longer ones are mistakes.
+const LONGEST_MOVE: Duration = Duration::from_secs(3600);
+
+impl LinkTask {
+    /// Starts what the phase is about, in place of what was under way.
+    pub(super) fn begin_activity(&mut self) {
+        self.activity = match &self.phase {
+            Phase::Dialling { .. } | Phase::Resuming { until: None, .. } => self.dial(),
+            Phase::Waiting { until, .. }
+            | Phase::Resuming {
+                until: Some(until), ..
+            } => Activity::wait(until.duration_since(SystemTime::now()).unwrap_or_default()),
+            Phase::Online { .. } | Phase::Ended { .. } | Phase::Stopped => Activity::Idle,
+        };
+    }
+
+    pub(super) fn wait_over(&mut self) {
+        match self.phase {
+            // The wait before a dial beside the WebSocket in use.
+            Phase::Online { .. } => self.activity = self.dial(),
+            Phase::Dialling { .. }
+            | Phase::Resuming { .. }
+            | Phase::Waiting { .. }
+            | Phase::Ended { .. }
+            | Phase::Stopped => {
+                self.step(Happening::WaitOver);
+                self.begin_activity();
+            }
+        }
+    }
+
+    pub(super) fn dialled(&mut self, connected: Connected) {
+        self.activity = Activity::Idle;
+        self.path_since = Instant::now();
+        self.is_copy = false;
+        let was_moving = std::mem::take(&mut self.is_moving);
+        match connected {
+            Connected::Resumed { deactivated } => self.resumed(deactivated),
+            Connected::New(link) => {
+                if let Some(old) = self.online.take() {
+                    if was_moving && !old.is_away() {
+                        old.retire(&self.shutdown);
+                    } else {
+                        tracing::warn!(connection = %self.record.name, why = NOT_KEPT, "the link is made anew, and the calls on the old one end");
+                        old.handle.abandon(NOT_KEPT);
+                    }
+                }
+                self.go_online(*link);
+            }
+        }
+    }
+
+    fn resumed(&mut self, deactivated: bool) {
+        let Some(online) = &mut self.online else {
+            // The link ended while the relay agreed to go on with it.
+            self.step(Happening::DialFailed {
+                why: "the link ended while it was being resumed".to_owned(),
+                retry_in: Duration::ZERO,
+            });
+            self.begin_activity();
+            return;
+        };
+        online.relay_knows_deactivated = self.dialled_deactivated;
+        self.facts.resumed += 1;
+        self.step(Happening::Resumed);
+        tracing::info!(connection = %self.record.name, "the link goes on over a new WebSocket");
+        self.set_deactivated_there(deactivated);
+        let path = self.online.as_ref().map(|online| online.path());
+        if let Some(Path::Away { why }) = path {
+            // Lost again already, which was said while the link still counted as away.
+            self.path_lost(why);
+        }
+    }
+
+    fn go_online(&mut self, link: Link) {
+        self.facts.links_made += 1;
+        self.facts.relay_software = Some(link.peer.software.clone());
+        self.facts.clock_ahead = link.clock_ahead;
+        self.facts.deactivated_there = link.peer.deactivated;
+        self.facts.last_seen = Some(SystemTime::now());
+        self.step(Happening::LinkMade);
+        tracing::info!(connection = %self.record.name, relay = %self.record.relay_url, "the link is up");
+        let online = Online::begin(link, self.dialled_deactivated, &self.live, &self.shutdown);
+        self.online = Some(Box::new(online));
+        self.update_gate();
+    }
+
+    pub(super) async fn dial_failed(&mut self, error: &DialFailure) -> Option<TaskEnd> {
+        self.is_copy = error.is_copy();
+        if error.is_final() {
+            self.close_link(CloseCode::Internal, "the relay refused to go on");
+            return self.refused(error.why()).await;
+        }
+        if self.is_copy && self.record.standing == Standing::RemovedHere {
+            return self.forget(Removal::OnlyHere).await;
+        }
+        let why = error.why();
+        let retry_in = self.redial.next_delay(error.retry_after());
+        if let Phase::Online { .. } = self.phase {
+            return self.beside_failed(&why, retry_in);
+        }
+        tracing::warn!(connection = %self.record.name, %why, retry_in = ?retry_in, "no link");
+        self.step(Happening::DialFailed { why, retry_in });
+        self.begin_activity();
+        None
+    }
+
+    /// A dial beside the WebSocket in use failed; it is tried again while there is a reason for it.
+    fn beside_failed(&mut self, why: &str, retry_in: Duration) -> Option<TaskEnd> {
+        let in_doubt = self
+            .online
+            .as_ref()
+            .is_some_and(|online| online.is_doubtful());
+        tracing::debug!(connection = %self.record.name, %why, "no second WebSocket beside the first");
+        self.activity = if self.is_moving || in_doubt {
+            Activity::wait(retry_in)
+        } else {
+            Activity::Idle
+        };
+        None
+    }
+
+    pub(super) fn path_changed(&mut self, path: Path) -> Option<TaskEnd> {
+        match path {
+            Path::Up => {
+                // Whoever was doubted has answered; a dial that is under way goes on, a wait for one does not.
+                if !self.is_moving
+                    && matches!(
+                        (&self.phase, &self.activity),
+                        (Phase::Online { .. }, Activity::Waiting(_))
+                    )
+                {
+                    self.activity = Activity::Idle;
+                }
+                None
+            }
+            Path::Doubtful => {
+                tracing::info!(connection = %self.record.name, "an answer of the relay is overdue; a second WebSocket is tried beside the first");
+                if !self.draining && !matches!(self.activity, Activity::Dialling(_)) {
+                    self.activity = self.dial();
+                }
+                None
+            }
+            Path::Away { why } => self.path_lost(why),
+        }
+    }
+
+    fn path_lost(&mut self, why: String) -> Option<TaskEnd> {
+        self.note_last_seen();
+        if self.draining {
+            // Nothing is left to be told, and nobody would wait for a resumption.
+            self.step(Happening::Stopping);
+            return Some(TaskEnd::Stopped);
+        }
+        if let Phase::Resuming { .. } = self.phase {
+            // Lost again before anybody saw it come back.
+            return None;
+        }
+        self.answer_removal(Ok(Removal::RelayNotToldYet));
+        self.redial.was_cut_after(self.path_since.elapsed());
+        let retry_in = self.redial.next_delay(None);
+        tracing::warn!(connection = %self.record.name, %why, retry_in = ?retry_in, "the WebSocket is lost; the link is kept and goes on over another");
+        self.facts.last_cut = Some(Cut {
+            at: status::text_of(SystemTime::now()),
+            why: why.clone(),
+        });
+        self.step(Happening::PathLost { why, retry_in });
+        if matches!(self.activity, Activity::Dialling(_)) {
+            self.step(Happening::WaitOver);
+        } else {
+            self.begin_activity();
+        }
+        None
+    }
+
+    pub(super) async fn link_ended(&mut self, end: LinkEnd) -> Option<TaskEnd> {
+        let why = end.to_string();
+        if let Phase::Online { since } = self.phase
+            && since.elapsed().is_ok_and(|held| held >= STEADY)
+        {
+            self.redial.succeeded();
+        }
+        self.note_last_seen();
+        self.online = None;
+        self.is_moving = false;
+        if self.draining {
+            self.step(Happening::Stopping);
+            return Some(TaskEnd::Stopped);
+        }
+        if let LinkEnd::ClosedByPeer {
+            code: CloseCode::Removed | CloseCode::Revoked,
+            ..
+        } = end
+        {
+            return self.refused(why).await;
+        }
+        self.answer_removal(Ok(Removal::RelayNotToldYet));
+        let retry_in = self.redial.next_delay(None);
+        tracing::warn!(connection = %self.record.name, %why, retry_in = ?retry_in, "the link is gone");
+        self.step(Happening::LinkEnded { why, retry_in });
+        if matches!(self.activity, Activity::Dialling(_)) {
+            // What is being dialled becomes a new link.
+            self.step(Happening::WaitOver);
+        } else {
+            self.begin_activity();
+        }
+        None
+    }
+
+    /// The relay asks the link to move: after a restart, or for another reason of its own.
+    pub(super) fn move_within(&mut self, within: Duration) {
+        if self.draining || !matches!(self.activity, Activity::Idle) {
+            return;
+        }
+        let delay = at_random_within(within.min(LONGEST_MOVE));
+        tracing::info!(connection = %self.record.name, moves_in = ?delay, "the relay asks the link to move to a new WebSocket");
+        self.is_moving = true;
+        self.activity = Activity::wait(delay);
+    }
+
+    pub(super) fn note_duplicate(&mut self, from: String) {
+        tracing::error!(
+            connection = %self.record.name, %from,
+            "another machine has this agent's identity and was refused; remove the copy of the state directory there, or remove the connection and accept a new invitation"
+        );
+        let at = status::text_of(SystemTime::now());
+        self.facts.duplicate = Some(Duplicate { at, from });
+    }
+
+    fn dial(&mut self) -> Activity {
+        self.dialled_deactivated = self.record.deactivated;
+        let resume = self.online.as_ref().map(|online| online.handle.clone());
+        Activity::dial(&self.record, &self.state, &self.live, resume)
+    }
+}

@@ -1,0 +1,135 @@
+//! Which WebSocket carries a session, seen from outside the driver: what is known of it, and how it is changed.
+//!
+//! The two ends of a move: the relay leaves its WebSocket first ([`LinkHandle::leave_for`]), so that
+//! its counts are exact, and both then take the new one ([`LinkHandle::attach`]).
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::LinkHandle;
+use super::websocket::Socket;
+use crate::protocol::frame::LaneCounts;
+use crate::protocol::handshake::{ResumeOffer, Resumed, SessionGrant, SessionId};
+use crate::session::Violation;
+
+/// What is known of the WebSocket under a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Path {
+    /// It carries the session.
+    Up,
+    /// An answer on it is overdue.
+    Doubtful,
+    /// It is gone, and the session is kept.
+    Away {
+        /// Why, for people.
+        why: String,
+    },
+}
+
+impl Path {
+    /// Whether calls had better wait for another path.
+    #[must_use]
+    pub const fn is_away(&self) -> bool {
+        match self {
+            Self::Away { .. } => true,
+            Self::Up | Self::Doubtful => false,
+        }
+    }
+}
+
+impl LinkHandle {
+    /// What is known of the WebSocket, now and from now on.
+    #[must_use]
+    pub fn path(&self) -> watch::Receiver<Path> {
+        self.shared.path.subscribe()
+    }
+
+    /// Whether the link has no WebSocket now.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.shared.path.borrow().is_away()
+    }
+
+    /// The session's name, where it can be resumed.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        self.shared.grant.map(|grant| grant.id)
+    }
+
+    #[cfg(feature = "relay")]
+    pub(super) fn grant(&self) -> Option<SessionGrant> {
+        self.shared.grant
+    }
+
+    /// What the agent offers to the relay to go on with this session; nothing when that is not possible.
+    #[must_use]
+    pub fn offer(&self) -> Option<ResumeOffer> {
+        let grant = self.shared.grant?;
+        let state = self.shared.lock();
+        state.goes_on().then(|| ResumeOffer {
+            session: grant.id,
+            received: state.session.received(),
+        })
+    }
+
+    /// The relay leaves its WebSocket, for a new one on which the agent has received `received` bytes
+    /// of each lane. Nothing when the session is over.
+    #[must_use]
+    pub fn leave_for(&self, received: LaneCounts) -> Option<Resumed> {
+        let mut state = self.shared.lock();
+        if !state.goes_on() {
+            return None;
+        }
+        state.leave();
+        Some(Resumed {
+            received: state.session.received(),
+            from: state.session.from_here(received),
+        })
+    }
+
+    /// Goes on over a new WebSocket, whose round trip the handshake measured.
+    ///
+    /// # Errors
+    /// [`Violation::Resume`]; the session is then of no further use.
+    pub(super) fn attach(
+        &self,
+        socket: Socket,
+        from_here: LaneCounts,
+        from_peer: LaneCounts,
+        round_trip: Duration,
+    ) -> Result<(), Violation> {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        state
+            .session
+            .resume(from_here, from_peer, round_trip, now)?;
+        state.leave();
+        state.next = Some(socket);
+        // Under the lock, so that what the driver shows comes before or after, as it happened.
+        self.shared.show(&Path::Up);
+        Ok(())
+    }
+
+    /// Ends the session without a word, because the other side no longer has it or has begun another.
+    pub fn abandon(&self, why: &str) {
+        let mut state = self.shared.lock();
+        state.abandoned.get_or_insert_with(|| why.to_owned());
+        state.wake_driver();
+    }
+
+    /// Asks the other side for a sign of life; whether anything was heard within `deadline`.
+    pub async fn answers_within(&self, deadline: Duration) -> bool {
+        if self.is_away() {
+            return false;
+        }
+        let heard = self.shared.heard.notified();
+        {
+            let mut state = self.shared.lock();
+            state.is_probed = true;
+            state.session.ping();
+            state.wake_driver();
+        }
+        tokio::time::timeout(deadline, heard).await.is_ok()
+    }
+}

@@ -1,0 +1,178 @@
+//! The handshake of an agent: a new link, the link that it has over a new WebSocket, or a refusal.
+//!
+//! A connection has one link. Who comes while it is live, and does not go on with it, is a second
+//! machine with the same identity, and is refused; whether it is live the first agent is asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::upgrade::OnUpgrade;
+
+use super::places::Place;
+use super::{LinkEndpoint, Origin, control, refusal};
+use crate::error_chain::chain;
+use crate::link::Link;
+use crate::link::server::{AcceptError, Arrival, Proven};
+use crate::protocol::SOFTWARE;
+use crate::protocol::control::{CONTROL_VERSION, DUPLICATE_PATH, DuplicateMessage};
+use crate::protocol::handshake::{Introduction, RESUME};
+use crate::relay::clock;
+use crate::relay::registry::{Connection, LinkRefusal, LinkSlot, Live};
+use crate::session::WINDOW;
+
+/// How long an agent that is linked may take to show that it lives, when another comes with its identity:
+/// more than a round trip of a bad path.
+const PROBE: Duration = Duration::from_secs(3);
+
+/// An agent with a new link, and what the handshake told it of this side's state.
+pub(super) struct Admitted {
+    pub(super) link: Link,
+    pub(super) slot: LinkSlot,
+    pub(super) told_deactivated: bool,
+}
+
+impl LinkEndpoint {
+    /// The handshake. Nothing when the agent goes on with its link, or was refused, which is then said and logged.
+    pub(super) async fn admit(
+        &self,
+        upgrade: OnUpgrade,
+        origin: Origin,
+        place: Place,
+    ) -> Result<Option<Admitted>, AcceptError> {
+        let key = &self.shared.identity;
+        let registry = &self.shared.registry;
+        let arrival = Arrival::receive(upgrade).await?;
+        let id = arrival.connection();
+        let admitted = match arrival.check_version() {
+            Ok(()) => registry.admit(id).map_err(refusal::of_link),
+            Err(error) => Err(refusal::of_version(&error)),
+        };
+        let (connection, agent_key) = match admitted.and_then(refusal::with_agent_key) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                tracing::info!(%id, from = %origin.address, reason = %refusal.text, "link refused");
+                arrival.refuse(key, &refusal).await?;
+                return Ok(None);
+            }
+        };
+        let introduction = Introduction {
+            software: SOFTWARE.to_owned(),
+            features: vec![RESUME.to_owned()],
+            window: WINDOW,
+            deactivated: connection.record().deactivated.here,
+        };
+        let proven = arrival
+            .challenge(
+                key,
+                &introduction,
+                origin.binding,
+                clock::now(),
+                &agent_key,
+                &refusal::of_bad_proof(),
+            )
+            .await?;
+        // Only those who have proven nothing are bounded.
+        drop(place);
+        let told_deactivated = introduction.deactivated;
+        let Some(proven) = self
+            .resume(proven, &connection, told_deactivated, origin)
+            .await?
+        else {
+            return Ok(None);
+        };
+        // The connection's one link is for one who proved its identity: a stranger cannot take it.
+        match self.reserve(&connection).await {
+            Ok(slot) => {
+                let window = self.shared.config.link.resume_window;
+                let link = proven.accept(told_deactivated, window).await?;
+                Ok(Some(Admitted {
+                    link,
+                    slot,
+                    told_deactivated,
+                }))
+            }
+            Err(error) => {
+                let refusal = refusal::of_link(error);
+                tracing::warn!(
+                    connection = %connection.name(), from = %origin.address, reason = %refusal.text,
+                    "link refused to an agent that proved this connection's identity"
+                );
+                if error == LinkRefusal::AlreadyLinked {
+                    tell_of_duplicate(&connection, origin);
+                }
+                proven.refuse(key, &refusal).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Goes on with the link that the agent offers, over its new WebSocket. The agent comes back when
+    /// there is none to go on with.
+    async fn resume(
+        &self,
+        proven: Proven,
+        connection: &Arc<Connection>,
+        told_deactivated: bool,
+        origin: Origin,
+    ) -> Result<Option<Proven>, AcceptError> {
+        let live = match proven.offer() {
+            Some(offer) => connection.link_with(offer.session),
+            None => None,
+        };
+        let Some(live) = live else {
+            return Ok(Some(proven));
+        };
+        match proven.resume(&live.handle, told_deactivated).await? {
+            Ok(peer) => {
+                live.moved_to(origin.address);
+                connection.link_changed();
+                tracing::info!(connection = %connection.name(), from = %origin.address, "the link goes on over a new WebSocket");
+                let connections = &self.shared.connections;
+                if let Err(error) = connections
+                    .far_side_state(connection, peer.deactivated)
+                    .await
+                {
+                    tracing::error!(connection = %connection.name(), error = %chain(&error), "the far side's state was not stored");
+                }
+                Ok(None)
+            }
+            Err(proven) => Ok(Some(proven)),
+        }
+    }
+
+    /// The connection's place for a link. A former link whose agent shows no sign of life gives way.
+    async fn reserve(&self, connection: &Arc<Connection>) -> Result<LinkSlot, LinkRefusal> {
+        let registry = &self.shared.registry;
+        let refused = match registry.reserve_link(connection) {
+            Err(LinkRefusal::AlreadyLinked) => LinkRefusal::AlreadyLinked,
+            other => return other,
+        };
+        let Some(former) = connection.live() else {
+            return Err(refused);
+        };
+        if former.handle.answers_within(PROBE).await {
+            return Err(refused);
+        }
+        registry.replace_link(connection, &former)
+    }
+}
+
+/// Lets both sides know that another machine has the agent's identity.
+fn tell_of_duplicate(connection: &Arc<Connection>, origin: Origin) {
+    connection.note_duplicate(clock::now(), origin.address);
+    let Some(live) = connection.live() else {
+        return;
+    };
+    let message = DuplicateMessage {
+        version: CONTROL_VERSION,
+        address: origin.address.to_string(),
+    };
+    let name = connection.name().clone();
+    // Ends within the deadline of every control message.
+    tokio::spawn(async move {
+        let Live { client, .. } = &*live;
+        if let Err(error) = control::send(client, DUPLICATE_PATH, &message).await {
+            tracing::debug!(connection = %name, error = %chain(&error), "the agent could not be told of its double");
+        }
+    });
+}

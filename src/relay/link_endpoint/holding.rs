@@ -1,0 +1,179 @@
+//! A link that is up, held until it ends: the agent's requests are served, changes told, the path watched.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::admission::Admitted;
+use super::{LinkEndpoint, Origin, control, refusal};
+use crate::error_chain::chain;
+use crate::link::http2::{self, LaneClient};
+use crate::link::path::Path;
+use crate::link::{Link, LinkEnd, LinkHandle};
+use crate::protocol::CloseCode;
+use crate::protocol::control::{
+    CONTROL_VERSION, REMOVED_PATH, RemovedMessage, STATE_PATH, StateMessage,
+};
+use crate::relay::clock;
+use crate::relay::record::Side;
+use crate::relay::registry::{Connection, GoAheads, Live};
+
+impl LinkEndpoint {
+    /// Holds a link until it ends: serves the agent's requests, tells of changes, drains.
+    pub(super) async fn hold(&self, admitted: Admitted, origin: Origin) {
+        let Admitted {
+            link,
+            slot,
+            told_deactivated,
+        } = admitted;
+        let connection = Arc::clone(slot.connection());
+        let Link {
+            peer,
+            inward,
+            outward,
+            handle,
+            driver,
+            ..
+        } = link;
+        let client = LaneClient::new(inward);
+        let go_aheads = GoAheads::default();
+        let live = Live::new(
+            clock::now(),
+            origin.address,
+            peer.software.clone(),
+            client.clone(),
+            handle.clone(),
+            go_aheads.clone(),
+        );
+        if slot.establish(live).is_err() {
+            handle.close(CloseCode::Removed, refusal::REMOVED_HERE);
+        }
+        let name = connection.name();
+        tracing::info!(connection = %name, from = %origin.address, software = %peer.software, "link online");
+        if let Err(error) = self
+            .shared
+            .connections
+            .far_side_state(&connection, peer.deactivated)
+            .await
+        {
+            tracing::error!(connection = %name, error = %chain(&error), "the far side's state was not stored");
+        }
+        let control = control::Control::new(&self.shared, &connection, go_aheads);
+        let serving = http2::serve(outward, control, self.shared.shutdown.stopping());
+        let telling = self.tell_of_changes(&connection, told_deactivated, &client, &handle);
+        // In a task of its own: frames come often, what the others wait for hardly ever.
+        let mut driver = AbortOnDropHandle::new(tokio::spawn(driver.run()));
+        let end = tokio::select! {
+            // The driver goes on in its task until the link is over; the others never finish
+            // before it but by failure, and hold nothing that a cut would lose.
+            end = &mut driver => end.unwrap_or_else(|_| LinkEnd::Lost("the driver failed".to_owned())),
+            why = served(serving) => {
+                handle.close(CloseCode::Protocol, &why);
+                // Soon over, whatever the agent does: the driver waits for no one who is told to go.
+                driver.await.unwrap_or(LinkEnd::ClosedHere(CloseCode::Protocol))
+            }
+            never = telling => match never {},
+            never = watch_the_path(&connection, &handle) => match never {},
+        };
+        tracing::info!(connection = %name, reason = %end, "link ended");
+    }
+
+    /// Tells the far side what changes here, and ends the link when it is time. Never returns.
+    async fn tell_of_changes(
+        &self,
+        connection: &Connection,
+        mut told: bool,
+        client: &LaneClient,
+        handle: &LinkHandle,
+    ) -> Infallible {
+        let mut changes = connection.changes();
+        // `told` begins as what the handshake said; a change since then is found by looking before waiting.
+        let mut draining = std::pin::pin!(self.drained(connection));
+        loop {
+            let record = connection.record();
+            if let Some(removed) = record.removed {
+                if removed.by == Side::Public {
+                    tell(
+                        client,
+                        REMOVED_PATH,
+                        &RemovedMessage {
+                            version: CONTROL_VERSION,
+                        },
+                    )
+                    .await;
+                }
+                handle.close(CloseCode::Removed, refusal::REMOVED_HERE);
+                return std::future::pending().await;
+            }
+            let deactivated = record.deactivated.here;
+            if told != deactivated {
+                let message = StateMessage {
+                    version: CONTROL_VERSION,
+                    deactivated,
+                };
+                if !tell(client, STATE_PATH, &message).await {
+                    // The next link's handshake tells it.
+                    handle.close(CloseCode::Internal, "a change of state could not be told");
+                    return std::future::pending().await;
+                }
+            }
+            told = deactivated;
+            tokio::select! {
+                // Both only wait; a change is kept by the channel until it is looked at.
+                changed = changes.changed() => if changed.is_err() { return std::future::pending().await },
+                () = &mut draining => {
+                    handle.close(CloseCode::Draining, "the relay is about to stop");
+                    return std::future::pending().await;
+                }
+            }
+        }
+    }
+
+    /// Completes when the relay drains and nothing is under way, or when it stops at once.
+    async fn drained(&self, connection: &Connection) {
+        self.shared.shutdown.draining().await;
+        tokio::select! {
+            // Both only wait.
+            () = connection.calls_finished() => {}
+            () = self.shared.shutdown.stopping() => {}
+        }
+    }
+}
+
+/// Logs what becomes of the link's WebSockets, and lets calls that wait for one know. Never returns.
+async fn watch_the_path(connection: &Connection, handle: &LinkHandle) -> Infallible {
+    let mut path = handle.path();
+    loop {
+        if path.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        match &*path.borrow_and_update() {
+            Path::Up | Path::Doubtful => {}
+            Path::Away { why } => {
+                tracing::info!(connection = %connection.name(), %why, "the link has no WebSocket; it is kept for the agent to come back");
+            }
+        }
+        connection.link_changed();
+    }
+}
+
+/// The serving end of the outward lane ends early only when the agent breaks HTTP/2; then the link
+/// is of no more use.
+async fn served(serving: impl Future<Output = Result<(), hyper::Error>>) -> String {
+    match serving.await {
+        Ok(()) => std::future::pending().await,
+        Err(error) => format!("the agent broke HTTP/2: {}", chain(&error)),
+    }
+}
+
+/// Sends one control message; returns whether the far side took it. A link that breaks meanwhile
+/// tells it by its next handshake.
+async fn tell<T: Serialize>(client: &LaneClient, path: &str, message: &T) -> bool {
+    let sent = control::send(client, path, message).await;
+    if let Err(error) = &sent {
+        tracing::debug!(path, error = %chain(error), "a control message was not answered");
+    }
+    sent.is_ok()
+}
