@@ -13,8 +13,8 @@
 //!  4  agent  |  relay        the two products; never import each other
 //!  3  link                   dialling, TLS, WebSocket, handshake; lanes as byte streams; HTTP/2 on them
 //!  2  session → protocol → invitation → identity      pure: no tokio, no clock, no files
-//!  1  admin_socket  backoff  body  atomic_file  config_file  error_chain  forwarding  logging  name
-//!     problem  secret  shutdown  tunnel
+//!  1  admin_socket  backoff  body  atomic_file  config_file  daemon_config  error_chain  forwarding
+//!     logging  name  problem  secret  shutdown  tunnel
 //! ```
 //!
 //! # Reading order
@@ -55,6 +55,7 @@ pub mod atomic_file;
 pub mod backoff;
 pub mod body;
 pub mod config_file;
+pub mod daemon_config;
 pub mod error_chain;
 pub mod forwarding;
 pub mod logging;

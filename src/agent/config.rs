@@ -13,15 +13,20 @@ use std::time::Duration;
 pub use network::{NetworkConfig, TlsInspection};
 pub use upstream::{CredentialSource, RawRule, UpstreamConfig};
 
-use crate::config_file::{self, Mistakes, Section, Sources};
-use crate::logging::{LogFormat, LogLevel};
+use crate::config_file::{Mistakes, Section};
+use crate::daemon_config::{AdminConfig, DaemonConfig, LogConfig};
 
 /// Where the configuration is looked for when nobody names another place.
 pub const DEFAULT_FILE: &str = "/etc/relay-agent/agent.toml";
 /// Where the admin socket is, unless configured otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/relay-agent/admin.sock";
 const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/relay-agent";
-const ENVIRONMENT_PREFIX: &str = "AGENT";
+/// Where the agent's configuration comes from.
+const DAEMON: DaemonConfig = DaemonConfig {
+    default_file: DEFAULT_FILE,
+    environment_prefix: "AGENT",
+    default_socket: DEFAULT_SOCKET,
+};
 /// Calls in flight have this long to finish after a stop was asked for: shorter than the 90 s after
 /// which systemd kills, longer than nearly every call.
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
@@ -45,24 +50,6 @@ pub struct AgentConfig {
     pub upstreams: Vec<UpstreamConfig>,
 }
 
-/// The local admin socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdminConfig {
-    /// Its path.
-    pub socket: PathBuf,
-    /// The group whose members may use it, beside root and the daemon's own user.
-    pub group: Option<String>,
-}
-
-/// Logging.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogConfig {
-    /// The least level that is shown.
-    pub level: LogLevel,
-    /// The form of the lines.
-    pub format: LogFormat,
-}
-
 impl AgentConfig {
     /// Reads the configuration from `file`, or from [`DEFAULT_FILE`], which may be missing; then from
     /// `agent.d/*.toml` beside it, and from variables that begin with `AGENT__`.
@@ -70,25 +57,16 @@ impl AgentConfig {
     /// # Errors
     /// Every mistake, each with file, key and remedy.
     pub fn read(file: Option<&Path>) -> Result<Self, Mistakes> {
-        let path = file.unwrap_or_else(|| Path::new(DEFAULT_FILE));
-        let drop_ins = path.with_extension("d");
-        let sources = Sources {
-            file: path,
-            file_may_be_absent: file.is_none(),
-            drop_ins: Some(&drop_ins),
-            environment_prefix: ENVIRONMENT_PREFIX,
-        };
-        config_file::read(&sources, env::vars_os(), Self::check)
+        DAEMON.read(file, env::vars_os(), Self::check)
     }
 
-    /// Where the admin socket is, for a command that talks to the daemon: read leniently, since a
-    /// mistake elsewhere in the configuration must not keep anyone from asking for the status.
+    /// Where the admin socket is, for a command that talks to the daemon: read leniently, since neither
+    /// a mistake elsewhere in the configuration nor a file that only the daemon may read must keep
+    /// anyone from asking for the status.
     #[must_use]
     pub fn socket_path(file: Option<&Path>) -> PathBuf {
-        Self::read(file).map_or_else(
-            |_| PathBuf::from(DEFAULT_SOCKET),
-            |config| config.admin.socket,
-        )
+        let named = DAEMON.admin_socket(file, env::vars_os());
+        named.unwrap_or_else(|_unreadable| PathBuf::from(DEFAULT_SOCKET))
     }
 
     fn check(mut root: Section<'_>) -> Option<Self> {
@@ -98,7 +76,7 @@ impl AgentConfig {
             DEFAULT_DRAIN_TIMEOUT,
             Duration::ZERO..=MAX_DRAIN_TIMEOUT,
         );
-        let admin = AdminConfig::check(root.section("admin"));
+        let admin = AdminConfig::check(root.section("admin"), DEFAULT_SOCKET);
         let log = LogConfig::check(root.section("log"));
         let network = NetworkConfig::check(root.section("network"));
         let upstreams = upstream::check_all(root.sections("upstream"));
@@ -110,24 +88,6 @@ impl AgentConfig {
             network: network?,
             upstreams: upstreams?,
         })
-    }
-}
-
-impl AdminConfig {
-    fn check(mut section: Section<'_>) -> Self {
-        Self {
-            socket: section.path_or("socket", DEFAULT_SOCKET),
-            group: section.optional_string("group"),
-        }
-    }
-}
-
-impl LogConfig {
-    fn check(mut section: Section<'_>) -> Self {
-        Self {
-            level: section.choice("level", &LogLevel::CHOICES, LogLevel::Info),
-            format: section.choice("format", &LogFormat::CHOICES, LogFormat::Text),
-        }
     }
 }
 
@@ -194,6 +154,15 @@ pub(in crate::agent) mod tests {
             ]
         );
         assert_eq!(jira.allow.len(), 1);
+    }
+
+    #[test]
+    fn a_mistake_elsewhere_does_not_hide_the_socket() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.toml");
+        fs::write(&path, "drain = 3\n[admin]\nsocket = '/tmp/s'\n").unwrap();
+        let socket = AgentConfig::socket_path(Some(&path));
+        assert_eq!(socket, Path::new("/tmp/s"));
     }
 
     #[test]

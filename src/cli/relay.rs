@@ -84,13 +84,15 @@ fn daemon(config: Option<&Path>, socket: Option<&Path>) -> Result<Daemon, Failur
 }
 
 fn configured_socket(config: Option<&Path>) -> Result<PathBuf, Failure> {
-    config::admin_socket(config, std::env::vars_os()).map_err(|mistakes| {
-        Failure::new(
-            ExitCode::Configuration,
-            format!("could not find out where the relay's admin socket is:\n{mistakes}"),
-            "",
-        )
-    })
+    config::DAEMON
+        .admin_socket(config, std::env::vars_os())
+        .map_err(|mistakes| {
+            Failure::new(
+                ExitCode::Configuration,
+                format!("could not find out where the relay's admin socket is:\n{mistakes}"),
+                "",
+            )
+        })
 }
 
 /// What was named on the command line and is not there is a mistake of usage.

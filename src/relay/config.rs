@@ -12,14 +12,20 @@ use std::time::Duration;
 
 pub use self::tls::TlsMode;
 
-use crate::config_file::{self, Mistakes, Section, Sources};
+use crate::config_file::{Mistakes, Section};
+use crate::daemon_config::{AdminConfig, DaemonConfig, LogConfig};
 use crate::invitation::RelayUrl;
-use crate::logging::{LogFormat, LogLevel};
 
 /// Where the configuration is looked for when the command line names none.
 pub const DEFAULT_PATH: &str = "/etc/relay-agent/relay.toml";
 /// Where the admin socket is when the configuration names none.
 pub const DEFAULT_ADMIN_SOCKET: &str = "/run/relay/admin.sock";
+/// Where the relay's configuration comes from.
+pub const DAEMON: DaemonConfig = DaemonConfig {
+    default_file: DEFAULT_PATH,
+    environment_prefix: "RELAY",
+    default_socket: DEFAULT_ADMIN_SOCKET,
+};
 /// Where the state is when the configuration names none; systemd's `StateDirectory=relay`.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/relay";
 /// The port that needs no privilege and that firewalls let out most often after 443.
@@ -61,24 +67,6 @@ pub struct RelayConfig {
     pub link: LinkConfig,
 }
 
-/// `[admin]`.
-#[derive(Debug, Clone)]
-pub struct AdminConfig {
-    /// Path of the socket.
-    pub socket: PathBuf,
-    /// Whose members may use it, beside root and the relay's own user.
-    pub group: Option<String>,
-}
-
-/// `[log]`.
-#[derive(Debug, Clone, Copy)]
-pub struct LogConfig {
-    /// How much is logged.
-    pub level: LogLevel,
-    /// In which form.
-    pub format: LogFormat,
-}
-
 /// `[limits]`.
 #[derive(Debug, Clone, Copy)]
 pub struct LimitsConfig {
@@ -117,7 +105,7 @@ impl RelayConfig {
         path: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Mistakes> {
-        read(path, environment, Self::check)
+        DAEMON.read(path, environment, Self::check)
     }
 
     fn check(mut root: Section<'_>) -> Option<Self> {
@@ -152,7 +140,7 @@ impl RelayConfig {
             DEFAULT_DRAIN_TIMEOUT,
             Duration::ZERO..=HOUR,
         );
-        let admin = AdminConfig::check(root.section("admin"));
+        let admin = AdminConfig::check(root.section("admin"), DEFAULT_ADMIN_SOCKET);
         let log = LogConfig::check(root.section("log"));
         let agents_share_an_address = matches!(tls, Some(TlsMode::Off));
         let limits = LimitsConfig::check(root.section("limits"), agents_share_an_address);
@@ -170,24 +158,6 @@ impl RelayConfig {
             limits,
             link,
         })
-    }
-}
-
-impl AdminConfig {
-    fn check(mut section: Section<'_>) -> Self {
-        Self {
-            socket: section.path_or("socket", DEFAULT_ADMIN_SOCKET),
-            group: section.optional_string("group"),
-        }
-    }
-}
-
-impl LogConfig {
-    fn check(mut section: Section<'_>) -> Self {
-        Self {
-            level: section.choice("level", &LogLevel::CHOICES, LogLevel::Info),
-            format: section.choice("format", &LogFormat::CHOICES, LogFormat::Text),
-        }
     }
 }
 
@@ -279,45 +249,6 @@ impl Default for LimitsConfig {
             redial_grace: Duration::from_secs(60),
         }
     }
-}
-
-/// The path of the admin socket that a configuration names, for commands that only want to talk to
-/// the running relay. Its other mistakes are for `relay serve` to report.
-///
-/// # Errors
-/// Only what keeps the file from being read.
-pub fn admin_socket(
-    path: Option<&Path>,
-    environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<PathBuf, Mistakes> {
-    let mut socket = None;
-    let whole = read(path, environment, |mut root| {
-        let found = root
-            .section("admin")
-            .path_or("socket", DEFAULT_ADMIN_SOCKET);
-        socket = Some(found);
-        Some(())
-    });
-    match (socket, whole) {
-        (Some(socket), _) => Ok(socket),
-        (None, Err(mistakes)) => Err(mistakes),
-        (None, Ok(())) => Ok(DEFAULT_ADMIN_SOCKET.into()),
-    }
-}
-
-fn read<T>(
-    path: Option<&Path>,
-    environment: impl IntoIterator<Item = (OsString, OsString)>,
-    check: impl FnOnce(Section<'_>) -> Option<T>,
-) -> Result<T, Mistakes> {
-    let file = path.unwrap_or_else(|| Path::new(DEFAULT_PATH));
-    let sources = Sources {
-        file,
-        file_may_be_absent: path.is_none(),
-        drop_ins: Some(&file.with_extension("d")),
-        environment_prefix: "RELAY",
-    };
-    config_file::read(&sources, environment, check)
 }
 
 #[cfg(test)]

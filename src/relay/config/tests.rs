@@ -146,15 +146,3 @@ fn the_environment_overrides_the_file() {
     assert_eq!(config.listen, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     assert_eq!(config.tls, TlsMode::Off);
 }
-
-#[test]
-fn commands_find_the_socket_in_a_configuration_that_has_other_mistakes() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("relay.toml");
-    std::fs::write(&path, "listen = 3\n[admin]\nsocket = '/tmp/s'\n").unwrap();
-    assert_eq!(
-        admin_socket(Some(&path), []).unwrap(),
-        PathBuf::from("/tmp/s")
-    );
-    assert!(admin_socket(Some(&directory.path().join("absent")), []).is_err());
-}
