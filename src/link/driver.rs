@@ -285,7 +285,7 @@ impl Driving {
             match Pin::new(socket).poll_ready(cx) {
                 Poll::Pending => {
                     self.is_blocked = true;
-                    return Ok(());
+                    return self.await_rousing(cx);
                 }
                 Poll::Ready(Err(error)) => return Err(self.lost(&in_words(&error))),
                 Poll::Ready(Ok(())) => self.is_blocked = false,
@@ -299,6 +299,19 @@ impl Driving {
             }
             self.is_dirty = true;
         }
+    }
+
+    /// The socket wakes the driver when it takes more; what makes it leave the socket has to wake it as well.
+    fn await_rousing(&self, cx: &Context<'_>) -> Result<(), Halt> {
+        let mut state = self.shared.lock();
+        if self.paths_left != state.paths_left || state.abandoned.is_some() {
+            return Err(Halt::Moved);
+        }
+        match &mut state.blocked_driver {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Ok(())
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), Halt> {

@@ -42,7 +42,10 @@ pub(super) struct Shared {
 /// The session, and who waits for what. Locked for moments only, never across an await.
 pub(super) struct State {
     pub(super) session: Session,
+    /// Woken when the session may have something to send.
     pub(super) driver: Option<Waker>,
+    /// The same driver while its WebSocket takes nothing: woken only when it is to leave it or to end.
+    pub(super) blocked_driver: Option<Waker>,
     readers: [Option<Waker>; 2],
     writers: [Option<Waker>; 2],
     has_ended: bool,
@@ -66,6 +69,7 @@ impl Shared {
         let state = State {
             session: Session::new(peer_window, round_trip, Duration::ZERO),
             driver: None,
+            blocked_driver: None,
             readers: [None, None],
             writers: [None, None],
             has_ended: false,
@@ -111,7 +115,7 @@ impl Shared {
     pub(super) fn close(&self, code: CloseCode, text: String) {
         let mut state = self.lock();
         state.session.close(code, text);
-        state.wake_driver();
+        state.rouse_driver();
     }
 
     pub(super) fn stats(&self) -> LinkStats {
@@ -160,7 +164,15 @@ impl State {
     pub(super) fn leave(&mut self) {
         self.paths_left += 1;
         self.next = None;
+        self.rouse_driver();
+    }
+
+    /// Wakes the driver also when its WebSocket takes nothing.
+    pub(super) fn rouse_driver(&mut self) {
         self.wake_driver();
+        if let Some(waker) = self.blocked_driver.take() {
+            waker.wake();
+        }
     }
 
     pub(super) fn wake_driver(&mut self) {

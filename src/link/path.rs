@@ -115,7 +115,7 @@ impl LinkHandle {
     pub fn abandon(&self, why: &str) {
         let mut state = self.shared.lock();
         state.abandoned.get_or_insert_with(|| why.to_owned());
-        state.wake_driver();
+        state.rouse_driver();
     }
 
     /// Asks the other side for a sign of life; whether anything was heard within `deadline`.

@@ -16,6 +16,8 @@ struct Linked {
     relay_end: JoinHandle<LinkEnd>,
     client: LaneClient,
     cutter: Cutter,
+    /// Of the pipes that were left: they end when the other side lets go of them.
+    formers: Vec<Cutter>,
 }
 
 /// Two pipes joined: dropping the joint cuts both.
@@ -43,6 +45,17 @@ fn pipe(most: u64) -> (DuplexStream, DuplexStream, Cutter) {
     (agent, relay, Cutter(joint))
 }
 
+/// A pipe that takes what fits into it and carries nothing, as a path does whose packets are dropped.
+fn dead_pipe() -> (DuplexStream, DuplexStream, Cutter) {
+    let (agent, near) = tokio::io::duplex(16 * 1024);
+    let (relay, far) = tokio::io::duplex(16 * 1024);
+    let joint = tokio::spawn(async move {
+        let _kept_open = (near, far);
+        std::future::pending().await;
+    });
+    (agent, relay, Cutter(joint))
+}
+
 async fn linked(resume_window: u64) -> Linked {
     let id = SessionId::generate().unwrap();
     let grant = Some(SessionGrant { id, resume_window });
@@ -66,6 +79,7 @@ async fn linked(resume_window: u64) -> Linked {
         relay_end: drive(relay.driver),
         client: LaneClient::new(relay.inward),
         cutter,
+        formers: Vec::new(),
     }
 }
 
@@ -77,7 +91,10 @@ impl Linked {
 
     /// The same, over a pipe that is cut after `most` bytes.
     async fn resume_for(&mut self, most: u64) {
-        let (agent, relay, cutter) = pipe(most);
+        self.resume_over(pipe(most)).await;
+    }
+
+    async fn resume_over(&mut self, (agent, relay, cutter): (DuplexStream, DuplexStream, Cutter)) {
         let offer = self.agent.offer().unwrap();
         let resumed = self.relay.leave_for(offer.received).unwrap();
         let relay = websocket(relay, Role::Server).await;
@@ -89,7 +106,8 @@ impl Linked {
         self.agent
             .attach(agent, received, from, Duration::ZERO)
             .unwrap();
-        self.cutter = cutter;
+        self.formers
+            .push(std::mem::replace(&mut self.cutter, cutter));
     }
 
     async fn until_away(&self) {
@@ -133,11 +151,30 @@ async fn a_link_moves_while_its_websocket_stands_and_nobody_sees_it_away() {
         let (client, body) = (link.client.clone(), large.clone());
         let calling = tokio::spawn(async move { call(&client, body).await });
         tokio::task::yield_now().await;
-        let _former = std::mem::replace(&mut link.cutter, Cutter(tokio::spawn(async {})));
         link.resume().await;
         assert!(calling.await.unwrap() == large);
         assert_eq!(*link.agent.path().borrow(), Path::Up);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_moves_at_once_from_a_websocket_that_takes_nothing_any_more() {
+    let mut link = linked(WINDOW_SECONDS).await;
+    link.resume_over(dead_pipe()).await;
+    let (client, large) = (link.client.clone(), Bytes::from(vec![7; 1024 * 1024]));
+    let body = large.clone();
+    let calling = tokio::spawn(async move { call(&client, body).await });
+    let mut path = link.relay.path();
+    path.wait_for(|path| *path == Path::Doubtful).await.unwrap();
+    let moved = tokio::time::Instant::now();
+    link.resume().await;
+    assert!(calling.await.unwrap() == large);
+    // Time stands still but for timers, and none is to be waited for.
+    assert!(
+        moved.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        moved.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
