@@ -51,7 +51,7 @@ fn dead_pipe() -> (DuplexStream, DuplexStream, Cutter) {
     let (relay, far) = tokio::io::duplex(16 * 1024);
     let joint = tokio::spawn(async move {
         let _kept_open = (near, far);
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     });
     (agent, relay, Cutter(joint))
 }
