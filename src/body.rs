@@ -3,6 +3,7 @@
 //! Bodies are streams of frames; nothing here or elsewhere gathers a whole body of a call.
 
 pub mod progress;
+pub mod watched;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;

@@ -4,16 +4,14 @@
 //! has all the time that it needs and a standstill is noticed all the same.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::watched::{Seen, Watched, Watcher};
 use super::{Body, BodyError};
 
 /// When a body last moved.
@@ -42,10 +40,7 @@ where
         started: Instant::now(),
         last_moved: AtomicU64::new(0),
     });
-    let watched = Watched {
-        body,
-        progress: Arc::clone(&progress),
-    };
+    let watched = Watched::new(body, Arc::clone(&progress));
     (super::streaming(watched), Some(progress))
 }
 
@@ -83,35 +78,11 @@ impl Progress {
     }
 }
 
-struct Watched<B> {
-    body: B,
-    progress: Arc<Progress>,
-}
-
-impl<B> http_body::Body for Watched<B>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if polled.is_ready() {
-            self.progress.moved();
+impl Watcher for Arc<Progress> {
+    fn saw(&mut self, seen: Seen) {
+        if seen != Seen::Nothing {
+            self.moved();
         }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
@@ -120,6 +91,7 @@ mod tests {
     use std::convert::Infallible;
 
     use futures_util::stream;
+    use http_body::Frame;
     use http_body_util::{BodyExt as _, StreamBody};
 
     use super::*;

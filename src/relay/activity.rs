@@ -3,15 +3,11 @@
 //! Counts only; the listener judges. A body of an answer tells by itself whose turn it is: one that
 //! was asked and has nothing yet waits for its source, one that is not asked waits for its reader.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
-
-use crate::body::{Body, BodyError};
+use crate::body::Body;
+use crate::body::watched::{Seen, Watched, Watcher};
 use crate::link::tls::Writes;
 
 /// What goes on on one socket.
@@ -44,11 +40,7 @@ pub struct Open {
 }
 
 /// An answer's body that keeps its request open.
-#[derive(Debug)]
-pub struct Answer {
-    body: Body,
-    open: Open,
-}
+pub type Answer = Watched<Body, Open>;
 
 impl Activity {
     /// Of a socket whose writes are watched.
@@ -108,7 +100,7 @@ impl Open {
     #[must_use]
     pub fn answered(mut self, body: Body) -> Answer {
         self.set_at_work(false);
-        Answer { body, open: self }
+        Watched::new(body, self)
     }
 
     fn set_at_work(&mut self, is_at_work: bool) {
@@ -131,36 +123,25 @@ impl Drop for Open {
     }
 }
 
-impl http_body::Body for Answer {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        self.open.set_at_work(polled.is_pending());
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+impl Watcher for Open {
+    fn saw(&mut self, seen: Seen) {
+        self.set_at_work(seen == Seen::Nothing);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
     use futures_util::FutureExt as _;
+    use http_body::Frame;
     use http_body_util::BodyExt as _;
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::body;
+    use crate::body::{self, BodyError};
 
     /// A body that yields what it is sent.
     struct Sent(mpsc::Receiver<Bytes>);

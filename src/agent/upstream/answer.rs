@@ -1,16 +1,14 @@
 //! An upstream's answer on its way out: when its body has been read to the end, the connection is kept.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::Response;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::pool::{Connection, Pool};
+use crate::body::watched::{Seen, Watched, Watcher};
 use crate::body::{self, Body};
 
 /// The answer with a body that gives connection and place back when it has ended, and that closes
@@ -26,49 +24,24 @@ pub(super) fn pass_on(
             pool.put(connection);
             return body::empty();
         }
-        body::streaming(Answer {
-            body,
-            held: Some((connection, pool, place)),
-        })
+        let held = Held(Some((connection, pool, place)));
+        body::streaming(Watched::new(body, held))
     })
 }
 
-struct Answer {
-    body: Incoming,
-    held: Option<(Connection, Arc<Pool>, OwnedSemaphorePermit)>,
-}
+/// What the answer holds until it has ended.
+struct Held(Option<(Connection, Arc<Pool>, OwnedSemaphorePermit)>);
 
-impl http_body::Body for Answer {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        match &polled {
-            Poll::Ready(None) => self.give_back(),
-            Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.give_back(),
-            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
-            Poll::Ready(Some(Err(_))) => self.held = None,
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Answer {
-    fn give_back(&mut self) {
-        if let Some((connection, pool, _place)) = self.held.take() {
-            pool.put(connection);
+impl Watcher for Held {
+    fn saw(&mut self, seen: Seen) {
+        match seen {
+            Seen::Nothing | Seen::Frame => {}
+            Seen::End => {
+                if let Some((connection, pool, _place)) = self.0.take() {
+                    pool.put(connection);
+                }
+            }
+            Seen::Failure => self.0 = None,
         }
     }
 }

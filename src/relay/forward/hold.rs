@@ -14,6 +14,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
+use crate::body::watched::{Holding, Watched};
 use crate::body::{self, Body};
 use crate::relay::registry::{CallPermit, Live};
 
@@ -111,33 +112,5 @@ pub(super) fn held(body: Incoming, permit: CallPermit) -> Body {
     if body.is_end_stream() {
         return body::empty();
     }
-    body::streaming(Held {
-        body,
-        _permit: permit,
-    })
-}
-
-struct Held {
-    body: Incoming,
-    _permit: CallPermit,
-}
-
-impl http_body::Body for Held {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    body::streaming(Watched::new(body, Holding(permit)))
 }
