@@ -32,7 +32,7 @@ use self::link_endpoint::LinkEndpoint;
 use self::listener::{Listener, ListenerLimits, Routes, STOPPED_TIMEOUT, Security};
 use self::registry::{Limits, Registry};
 use self::shared::Shared;
-use self::store::{Store, StoreError};
+use self::store::{Sharing, Store, StoreError};
 use self::tokens::Tokens;
 use crate::admin_socket::{AdminSocket, BindError, Peer};
 use crate::atomic_file::{self, DirectoryError};
@@ -98,7 +98,12 @@ impl Relay {
     ) -> Result<Self, BuildError> {
         let state_dir = &config.state_dir;
         atomic_file::create_private_directory(state_dir).map_err(BuildError::StateDirectory)?;
-        let store = Store::open(state_dir).map_err(BuildError::Store)?;
+        let sharing = if config.reuse_port {
+            Sharing::WithSuccessor
+        } else {
+            Sharing::Alone
+        };
+        let store = Store::open_for(state_dir, sharing).map_err(BuildError::Store)?;
         let identity = key_file::load_or_create(&state_dir.join("identity.key"));
         let identity = Arc::new(identity.map_err(BuildError::Identity)?);
         let limits = Limits {
@@ -128,11 +133,11 @@ impl Relay {
             idle_timeout: config.limits.idle_timeout,
             stopped_timeout: STOPPED_TIMEOUT,
         };
-        let (listener, address) = listen(config.listen, security, limits).await?;
+        let (listener, address) = listen(config.listen, config.reuse_port, security, limits)?;
         let mut listeners = vec![listener];
         let mut plain_address = None;
         if let Some(address) = config.plain_listen {
-            let (listener, bound) = listen(address, Security::Plain, limits).await?;
+            let (listener, bound) = listen(address, config.reuse_port, Security::Plain, limits)?;
             listeners.push(listener);
             plain_address = Some(bound);
         }
@@ -184,8 +189,12 @@ impl Relay {
             api,
         });
         for listener in listeners {
-            let (routes, shutdown) = (Arc::clone(&routes), shutdown.clone());
-            tokio::spawn(async move { listener.run(routes, &shutdown).await });
+            let (routes, shutdown, address) =
+                (Arc::clone(&routes), shutdown.clone(), shared.address);
+            tokio::spawn(async move {
+                listener.run(Arc::clone(&routes), &shutdown).await;
+                routes.link.look_for_successor(address).await;
+            });
         }
         let watchdog = tokio::spawn(housekeeping::watchdog());
         log_start(&shared);
@@ -226,13 +235,14 @@ fn security(config: &RelayConfig) -> Result<(Security, Option<TlsPin>), BuildErr
     Ok((Security::Tls(Arc::new(tls)), pin))
 }
 
-async fn listen(
+fn listen(
     address: SocketAddr,
+    reuse_port: bool,
     security: Security,
     limits: ListenerLimits,
 ) -> Result<(Listener, SocketAddr), BuildError> {
     let failed = |source| BuildError::Listen { address, source };
-    let listener = Listener::bind(address, security, limits).await;
+    let listener = Listener::bind(address, reuse_port, security, limits);
     let listener = listener.map_err(failed)?;
     let bound = listener.local_address().map_err(failed)?;
     Ok((listener, bound))

@@ -3,6 +3,7 @@
 //! `config/relay.toml` is the reference for people; a test keeps it in step with what is asked for
 //! here. Opens no socket and reads no certificate: a configuration can be checked on any machine.
 
+mod link;
 mod tls;
 
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::link::{Handover, LinkConfig};
 pub use self::tls::TlsMode;
 
 use crate::config_file::{Mistakes, Section};
@@ -45,6 +47,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct RelayConfig {
     /// Where agents and callers connect.
     pub listen: SocketAddr,
+    /// Whether another relay process may listen on the same address, to take over.
+    pub reuse_port: bool,
     /// A second listener without TLS for callers on this machine; always a loopback address.
     pub plain_listen: Option<SocketAddr>,
     /// What invitations say: where agents find this relay.
@@ -86,15 +90,6 @@ pub struct LimitsConfig {
     pub redial_grace: Duration,
 }
 
-/// `[link]`.
-#[derive(Debug, Clone, Copy)]
-pub struct LinkConfig {
-    /// How long a link without a WebSocket is kept for its agent to come back.
-    pub resume_window: Duration,
-    /// How long a call waits for an agent that is on its way back.
-    pub call_wait: Duration,
-}
-
 impl RelayConfig {
     /// Reads the file at `path`, the drop-ins beside it (`relay.toml` → `relay.d/*.toml`) and the
     /// environment (`RELAY__…`). Without a path: the default one, which may be absent.
@@ -110,6 +105,7 @@ impl RelayConfig {
 
     fn check(mut root: Section<'_>) -> Option<Self> {
         let listen = root.optional_parsed("listen").unwrap_or(DEFAULT_LISTEN);
+        let reuse_port = root.boolean("reuse_port", false);
         let plain_listen = root.optional_parsed::<SocketAddr>("plain_listen");
         if plain_listen.is_some_and(|address| !address.ip().is_loopback()) {
             root.mistake(
@@ -147,6 +143,7 @@ impl RelayConfig {
         let link = LinkConfig::check(root.section("link"));
         Some(Self {
             listen,
+            reuse_port,
             plain_listen,
             public_url: public_url?,
             state_dir,
@@ -195,35 +192,6 @@ impl LimitsConfig {
                 default.redial_grace,
                 Duration::ZERO..=HOUR,
             ),
-        }
-    }
-}
-
-impl LinkConfig {
-    fn check(mut section: Section<'_>) -> Self {
-        let default = Self::default();
-        Self {
-            resume_window: section.duration(
-                "resume_window",
-                default.resume_window,
-                Duration::ZERO..=HOUR,
-            ),
-            call_wait: section.duration(
-                "call_wait",
-                default.call_wait,
-                Duration::ZERO..=10 * 60 * SECOND,
-            ),
-        }
-    }
-}
-
-impl Default for LinkConfig {
-    fn default() -> Self {
-        Self {
-            // A restarted proxy or router is back within it; calls under way hold their memory meanwhile.
-            resume_window: Duration::from_secs(120),
-            // Shorter than callers' own time-outs, longer than an agent takes to notice a dead path and redial.
-            call_wait: Duration::from_secs(15),
         }
     }
 }

@@ -8,6 +8,7 @@
 mod admission;
 mod control;
 mod holding;
+mod moving;
 mod places;
 mod refusal;
 
@@ -19,6 +20,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
+use self::moving::Moves;
 use self::places::{Place, Places};
 use super::shared::Shared;
 use crate::body::Body;
@@ -42,6 +44,7 @@ const DRAIN_RETRY_AFTER: Duration = Duration::from_secs(2);
 pub struct LinkEndpoint {
     shared: Arc<Shared>,
     places: Arc<Places>,
+    moves: Arc<Moves>,
 }
 
 /// The connection that an agent came on.
@@ -60,6 +63,7 @@ impl LinkEndpoint {
         let limits = shared.config.limits;
         Self {
             places: Places::new(limits.handshakes, limits.handshakes_per_address),
+            moves: Arc::default(),
             shared,
         }
     }

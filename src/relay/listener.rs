@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tracing::{debug, error, info, warn};
 
@@ -28,6 +28,9 @@ use crate::shutdown::Shutdown;
 const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(5);
 /// The pause after a failed accept: nearly always a lack of file descriptors, which takes a moment to mend.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// Connections that the kernel holds for the relay; it has its own limit too (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
 
 /// How long a socket that takes no more requests may stay open with nothing to do: several round trips
 /// of a bad path, for a caller to confirm the end as HTTP/2 has it, or to fetch what is left.
@@ -81,16 +84,26 @@ pub enum Security {
 }
 
 impl Listener {
-    /// Binds the address. Port 0 takes a free one.
+    /// Binds the address. Port 0 takes a free one. With `reuse_port` another process of the same user may
+    /// listen there too, and the system spreads new connections over them.
     ///
     /// # Errors
     /// What the system says: the address is in use, or not ours.
-    pub async fn bind(
+    pub fn bind(
         address: SocketAddr,
+        reuse_port: bool,
         security: Security,
         limits: ListenerLimits,
     ) -> io::Result<Self> {
-        let tcp = TcpListener::bind(address).await?;
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // What a former relay left in TIME-WAIT does not keep this one out.
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(reuse_port)?;
+        socket.bind(address)?;
+        let tcp = socket.listen(BACKLOG)?;
         prepare(&tcp)?;
         Ok(Self {
             tcp,
@@ -111,7 +124,8 @@ impl Listener {
     /// `shutdown` waits for.
     pub async fn run(self, routes: Arc<Routes>, shutdown: &Shutdown) {
         if let Security::Tls(tls) = &self.security {
-            shutdown.spawn(renew_certificates(Arc::clone(tls), shutdown.clone()));
+            let link = routes.link.clone();
+            shutdown.spawn(renew_certificates(Arc::clone(tls), link, shutdown.clone()));
         }
         let places = Arc::new(Semaphore::new(self.limits.sockets));
         let mut draining = std::pin::pin!(shutdown.draining());
@@ -163,7 +177,7 @@ fn prepare(listener: &TcpListener) -> io::Result<()> {
     listener.set_tcp_keepalive(&keep_alive)
 }
 
-async fn renew_certificates(tls: Arc<ServerTls>, shutdown: Shutdown) {
+async fn renew_certificates(tls: Arc<ServerTls>, link: LinkEndpoint, shutdown: Shutdown) {
     let mut draining = std::pin::pin!(shutdown.draining());
     loop {
         tokio::select! {
@@ -172,7 +186,10 @@ async fn renew_certificates(tls: Arc<ServerTls>, shutdown: Shutdown) {
             () = &mut draining => return,
         }
         match tls.reload_if_changed() {
-            Ok(true) => info!("the new certificate is in use"),
+            Ok(true) => {
+                info!("the new certificate is in use");
+                link.certificate_changed();
+            }
             Ok(false) => {}
             Err(error) => {
                 error!(error = %chain(&error), "the new certificate cannot be used; the former stays in use");

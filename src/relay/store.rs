@@ -4,7 +4,8 @@
 //!
 //! `relay.db` in the state directory, mode 0600, with SQLite's `-wal` and `-shm` files beside it.
 //! The tables are in `store/migrations/*.sql`; `user_version` is the number of the newest step.
-//! `relay.lock` beside it is held while a relay runs, so that two never share a database.
+//! `relay.lock` beside it is held while a relay runs, so that two share a database only when both are
+//! configured for one to take over from the other.
 //!
 //! # Invariants
 //!
@@ -105,14 +106,31 @@ pub enum StoreError {
     Closed,
 }
 
+/// Who else may have the database open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nobody.
+    Alone,
+    /// Another relay that allows it too, while one takes over from the other.
+    WithSuccessor,
+}
+
 impl Store {
+    /// Opens the database for this process alone.
+    ///
+    /// # Errors
+    /// As [`Store::open_for`].
+    pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
+        Self::open_for(state_dir, Sharing::Alone)
+    }
+
     /// Opens `relay.db` in the state directory, makes it when there is none, and migrates it.
     /// Blocks: call it before serving.
     ///
     /// # Errors
     /// [`StoreError::InUse`] and [`StoreError::Newer`] carry their remedy; the rest is the disk's.
-    pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
-        let lock = lock(&state_dir.join("relay.lock"))?;
+    pub fn open_for(state_dir: &Path, sharing: Sharing) -> Result<Self, StoreError> {
+        let lock = lock(&state_dir.join("relay.lock"), sharing)?;
         let path = state_dir.join("relay.db");
         private_file(&path).map_err(|source| StoreError::Open {
             path: path.clone(),
@@ -193,12 +211,16 @@ fn work(queue: &mut mpsc::Receiver<Job>, database: &mut Connection) -> Option<on
     }
 }
 
-fn lock(path: &Path) -> Result<Flock<std::fs::File>, StoreError> {
+fn lock(path: &Path, sharing: Sharing) -> Result<Flock<std::fs::File>, StoreError> {
     let file = private_file(path).map_err(|source| StoreError::Open {
         path: path.to_owned(),
         source,
     })?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| StoreError::InUse {
+    let how = match sharing {
+        Sharing::Alone => FlockArg::LockExclusiveNonblock,
+        Sharing::WithSuccessor => FlockArg::LockSharedNonblock,
+    };
+    Flock::lock(file, how).map_err(|(_, _)| StoreError::InUse {
         path: path.to_owned(),
     })
 }
@@ -262,6 +284,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::identity::PublicKey;
+    use crate::relay::record::tests::pending;
 
     #[tokio::test]
     async fn the_files_are_for_the_owner_alone() {
@@ -281,8 +305,23 @@ mod tests {
     async fn a_second_relay_on_the_same_directory_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let _first = Store::open(directory.path()).unwrap();
-        let second = Store::open(directory.path());
-        assert!(matches!(second, Err(StoreError::InUse { .. })));
+        for sharing in [Sharing::Alone, Sharing::WithSuccessor] {
+            let second = Store::open_for(directory.path(), sharing);
+            assert!(matches!(second, Err(StoreError::InUse { .. })));
+        }
+    }
+
+    #[tokio::test]
+    async fn relays_that_both_allow_it_share_the_database_and_see_what_the_other_stores() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Store::open_for(directory.path(), Sharing::WithSuccessor).unwrap();
+        let second = Store::open_for(directory.path(), Sharing::WithSuccessor).unwrap();
+        let key = PublicKey::from_bytes([1; 32]);
+        let inserted = first.insert_connection(pending("a"), key, 5_000).await;
+        assert!(matches!(inserted, Ok(Insertion::Done(_))));
+        assert_eq!(second.connections().await.unwrap().len(), 1);
+        let alone = Store::open(directory.path());
+        assert!(matches!(alone, Err(StoreError::InUse { .. })));
     }
 
     #[test]

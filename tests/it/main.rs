@@ -11,6 +11,7 @@ mod errors;
 mod harness;
 mod layers;
 mod link;
+mod moves;
 mod refusals;
 mod secrets;
 mod sources;

@@ -89,14 +89,32 @@ pub(super) fn connection_rows(connections: &[ConnectionStatus]) -> String {
         &rows,
     );
     for connection in connections {
-        if let Some(why) = &connection.link.why {
-            let name = printable(&connection.name);
-            text.push_str(&format!(
-                "{name}: {}{}\n",
-                printable(why),
-                advice(connection)
-            ));
-        }
+        text.push_str(&remarks(connection));
+    }
+    text
+}
+
+/// What somebody should know of a connection: why its link is not up, how it was last cut, who has its identity.
+fn remarks(connection: &ConnectionStatus) -> String {
+    let name = printable(&connection.name);
+    let link = &connection.link;
+    let mut text = String::new();
+    if let Some(why) = &link.why {
+        let advice = advice(connection);
+        text.push_str(&format!("{name}: {}{advice}\n", printable(why)));
+    } else if let Some(cut) = &link.last_cut {
+        let (times, at) = (link.resumed, printable(&cut.at));
+        text.push_str(&format!(
+            "{name}: last cut at {at} ({}); resumed {times} times so far\n",
+            printable(&cut.why)
+        ));
+    }
+    if let Some(duplicate) = &link.duplicate {
+        let (at, from) = (printable(&duplicate.at), printable(&duplicate.from));
+        text.push_str(&format!(
+            "{name}: another machine ({from}) has this agent's identity and was refused, last at {at}; \
+             remove the copy of the state directory there, and accept an invitation of its own\n"
+        ));
     }
     text
 }
@@ -155,7 +173,7 @@ fn upstream_rows(upstreams: &[UpstreamStatus]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::status::LinkStatus;
+    use crate::agent::status::{Cut, Duplicate, LinkStatus};
 
     fn connection(state: ConnectionState) -> ConnectionStatus {
         ConnectionStatus {
@@ -183,6 +201,27 @@ mod tests {
         assert!(text.contains("no route"), "{text}");
         assert!(text.contains("next try at 2026-01-01T00:00:00Z"), "{text}");
         assert!(!text.contains('\x1b'), "{text}");
+    }
+
+    #[test]
+    fn a_link_that_was_cut_and_a_double_are_remarked() {
+        let mut connection = connection(ConnectionState::Active);
+        connection.link = LinkStatus {
+            status: "online".to_owned(),
+            resumed: 3,
+            last_cut: Some(Cut {
+                at: "2026-01-01T00:00:00Z".to_owned(),
+                why: "hung up".to_owned(),
+            }),
+            duplicate: Some(Duplicate {
+                at: "2026-01-01T00:00:00Z".to_owned(),
+                from: "192.0.2.7:5000".to_owned(),
+            }),
+            ..LinkStatus::default()
+        };
+        let text = connection_rows(&[connection]);
+        assert!(text.contains("(hung up); resumed 3 times"), "{text}");
+        assert!(text.contains("another machine (192.0.2.7:5000)"), "{text}");
     }
 
     #[test]

@@ -173,7 +173,17 @@ fn as_table(view: &ConnectionsView, now: SystemTime) -> String {
         "LAST SEEN",
         "DESCRIPTION",
     ];
-    table(titles, &rows)
+    let mut text = table(titles, &rows);
+    for connection in &view.connections {
+        if let Some(duplicate) = &connection.link.duplicate {
+            text.push_str(&format!(
+                "{}: a second machine with this agent's identity came from {} at {} and was refused; \
+                 ask {}'s admin whether the agent's machine was cloned\n",
+                connection.name, duplicate.address, duplicate.at, connection.remote
+            ));
+        }
+    }
+    text
 }
 
 /// A pending connection's state with what became of its code, if that is not simply open.

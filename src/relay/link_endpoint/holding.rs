@@ -16,6 +16,7 @@ use crate::protocol::CloseCode;
 use crate::protocol::control::{
     CONTROL_VERSION, REMOVED_PATH, RemovedMessage, STATE_PATH, StateMessage,
 };
+use crate::protocol::handshake::Introduction;
 use crate::relay::clock;
 use crate::relay::record::Side;
 use crate::relay::registry::{Connection, GoAheads, Live};
@@ -62,7 +63,8 @@ impl LinkEndpoint {
         }
         let control = control::Control::new(&self.shared, &connection, go_aheads);
         let serving = http2::serve(outward, control, self.shared.shutdown.stopping());
-        let telling = self.tell_of_changes(&connection, told_deactivated, &client, &handle);
+        let drained = self.drained(&connection, &peer, &client);
+        let telling = tell_of_changes(&connection, told_deactivated, &client, &handle, drained);
         // In a task of its own: frames come often, what the others wait for hardly ever.
         let mut driver = AbortOnDropHandle::new(tokio::spawn(driver.run()));
         let end = tokio::select! {
@@ -76,68 +78,74 @@ impl LinkEndpoint {
             }
             never = telling => match never {},
             never = watch_the_path(&connection, &handle) => match never {},
+            never = self.ask_to_move(&peer, &client) => match never {},
         };
         tracing::info!(connection = %name, reason = %end, "link ended");
     }
 
-    /// Tells the far side what changes here, and ends the link when it is time. Never returns.
-    async fn tell_of_changes(
-        &self,
-        connection: &Connection,
-        mut told: bool,
-        client: &LaneClient,
-        handle: &LinkHandle,
-    ) -> Infallible {
-        let mut changes = connection.changes();
-        // `told` begins as what the handshake said; a change since then is found by looking before waiting.
-        let mut draining = std::pin::pin!(self.drained(connection));
-        loop {
-            let record = connection.record();
-            if let Some(removed) = record.removed {
-                if removed.by == Side::Public {
-                    tell(
-                        client,
-                        REMOVED_PATH,
-                        &RemovedMessage {
-                            version: CONTROL_VERSION,
-                        },
-                    )
-                    .await;
-                }
-                handle.close(CloseCode::Removed, refusal::REMOVED_HERE);
-                return std::future::pending().await;
-            }
-            let deactivated = record.deactivated.here;
-            if told != deactivated {
-                let message = StateMessage {
-                    version: CONTROL_VERSION,
-                    deactivated,
-                };
-                if !tell(client, STATE_PATH, &message).await {
-                    // The next link's handshake tells it.
-                    handle.close(CloseCode::Internal, "a change of state could not be told");
-                    return std::future::pending().await;
-                }
-            }
-            told = deactivated;
-            tokio::select! {
-                // Both only wait; a change is kept by the channel until it is looked at.
-                changed = changes.changed() => if changed.is_err() { return std::future::pending().await },
-                () = &mut draining => {
-                    handle.close(CloseCode::Draining, "the relay is about to stop");
-                    return std::future::pending().await;
-                }
-            }
-        }
-    }
-
-    /// Completes when the relay drains and nothing is under way, or when it stops at once.
-    async fn drained(&self, connection: &Connection) {
+    /// Completes when the relay drains, the agent had time to move and nothing is under way, or when the
+    /// relay stops at once.
+    async fn drained(&self, connection: &Connection, peer: &Introduction, client: &LaneClient) {
         self.shared.shutdown.draining().await;
+        let finished = async {
+            self.hand_over(peer, client).await;
+            connection.calls_finished().await;
+        };
         tokio::select! {
             // Both only wait.
-            () = connection.calls_finished() => {}
+            () = finished => {}
             () = self.shared.shutdown.stopping() => {}
+        }
+    }
+}
+
+/// Tells the far side what changes here, and ends the link when it is time. Never returns.
+async fn tell_of_changes(
+    connection: &Connection,
+    mut told: bool,
+    client: &LaneClient,
+    handle: &LinkHandle,
+    drained: impl Future<Output = ()>,
+) -> Infallible {
+    let mut changes = connection.changes();
+    // `told` begins as what the handshake said; a change since then is found by looking before waiting.
+    let mut drained = std::pin::pin!(drained);
+    loop {
+        let record = connection.record();
+        if let Some(removed) = record.removed {
+            if removed.by == Side::Public {
+                tell(
+                    client,
+                    REMOVED_PATH,
+                    &RemovedMessage {
+                        version: CONTROL_VERSION,
+                    },
+                )
+                .await;
+            }
+            handle.close(CloseCode::Removed, refusal::REMOVED_HERE);
+            return std::future::pending().await;
+        }
+        let deactivated = record.deactivated.here;
+        if told != deactivated {
+            let message = StateMessage {
+                version: CONTROL_VERSION,
+                deactivated,
+            };
+            if !tell(client, STATE_PATH, &message).await {
+                // The next link's handshake tells it.
+                handle.close(CloseCode::Internal, "a change of state could not be told");
+                return std::future::pending().await;
+            }
+        }
+        told = deactivated;
+        tokio::select! {
+            // Both only wait; a change is kept by the channel until it is looked at.
+            changed = changes.changed() => if changed.is_err() { return std::future::pending().await },
+            () = &mut drained => {
+                handle.close(CloseCode::Draining, "the relay is about to stop");
+                return std::future::pending().await;
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ const AGENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 async fn a_stranger_who_stalls_handshakes_keeps_no_other_address_out() {
     let directory = tempfile::tempdir().unwrap();
     let shared = relay_in(directory.path()).await;
-    let relay = listen(&shared).await;
+    let relay = listen(&shared);
     let mut stalled = Vec::new();
     let turned_away = loop {
         let (stranger, answer) = knock(relay, STRANGER).await;
@@ -78,7 +78,12 @@ async fn knock(relay: SocketAddr, from: Ipv4Addr) -> (TcpStream, String) {
     )
 }
 
-async fn listen(shared: &Arc<Shared>) -> SocketAddr {
+fn listen(shared: &Arc<Shared>) -> SocketAddr {
+    listen_with(shared).0
+}
+
+/// The relay's address, and its link endpoint.
+fn listen_with(shared: &Arc<Shared>) -> (SocketAddr, LinkEndpoint) {
     let limits = ListenerLimits {
         sockets: 1_000,
         head_timeout: DEADLINE,
@@ -86,16 +91,15 @@ async fn listen(shared: &Arc<Shared>) -> SocketAddr {
         stopped_timeout: DEADLINE,
     };
     let address = (Ipv4Addr::LOCALHOST, 0).into();
-    let listener = Listener::bind(address, Security::Plain, limits)
-        .await
-        .unwrap();
+    let listener = Listener::bind(address, false, Security::Plain, limits).unwrap();
     let address = listener.local_address().unwrap();
+    let link = LinkEndpoint::new(Arc::clone(shared));
     let routes = Arc::new(Routes {
         forward: Forward::new(Arc::clone(shared)).unwrap(),
-        link: LinkEndpoint::new(Arc::clone(shared)),
+        link: link.clone(),
         api: Api::new(Arc::clone(shared)),
     });
     let shutdown = shared.shutdown.clone();
     tokio::spawn(async move { listener.run(routes, &shutdown).await });
-    address
+    (address, link)
 }

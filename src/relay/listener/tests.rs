@@ -168,9 +168,7 @@ async fn listen(
         stopped_timeout: Duration::from_millis(200),
     };
     let address = (Ipv4Addr::LOCALHOST, 0).into();
-    let listener = Listener::bind(address, Security::Plain, limits)
-        .await
-        .unwrap();
+    let listener = Listener::bind(address, false, Security::Plain, limits).unwrap();
     let address = listener.local_address().unwrap();
     let shutdown = shared.shutdown.clone();
     let routes = Arc::new(Routes {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use http::{Method, StatusCode};
@@ -23,8 +24,10 @@ static NEXT_ADDRESS: AtomicU8 = AtomicU8::new(1);
 
 /// Where a relay keeps what outlives it: directory, address, configuration.
 pub(crate) struct RelayHome {
-    directory: TempDir,
+    directory: Arc<TempDir>,
     host: String,
+    /// Tells the files of relays in one directory apart.
+    name: &'static str,
 }
 
 /// A relay that runs in this process, until it is dropped.
@@ -49,8 +52,23 @@ impl RelayHome {
         let (high, low) = (1 + (process >> 8) % 250, process % 256);
         let count = NEXT_ADDRESS.fetch_add(1, Ordering::Relaxed);
         let host = format!("127.{high}.{low}.{count}");
-        let home = Self { directory, host };
+        let home = Self {
+            directory: Arc::new(directory),
+            host,
+            name: "relay",
+        };
         home.configure(lines);
+        home
+    }
+
+    /// That of a relay which takes over: the same state and address, and an admin socket of its own.
+    pub(crate) fn successor(&self) -> Self {
+        let home = Self {
+            directory: Arc::clone(&self.directory),
+            host: self.host.clone(),
+            name: "successor",
+        };
+        home.configure("reuse_port = true");
         home
     }
 
@@ -78,16 +96,17 @@ impl RelayHome {
     fn write(&self, public: &str, lines: &str) {
         let Self { host, .. } = self;
         let at = self.directory.path().display();
+        let socket = self.socket().display().to_string();
         let text = format!(
             "listen = '{host}:{TLS_PORT}'\nplain_listen = '{host}:{PLAIN_PORT}'\n\
              public_url = 'https://{public}'\nstate_dir = '{at}/state'\n\
-             {lines}\n[tls]\nmode = 'self-signed'\n[admin]\nsocket = '{at}/admin.sock'\n"
+             {lines}\n[tls]\nmode = 'self-signed'\n[admin]\nsocket = '{socket}'\n"
         );
         fs::write(self.file(), text).unwrap();
     }
 
     pub(crate) fn file(&self) -> PathBuf {
-        self.directory.path().join("relay.toml")
+        self.directory.path().join(format!("{}.toml", self.name))
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -99,7 +118,7 @@ impl RelayHome {
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.directory.path().join("admin.sock")
+        self.directory.path().join(format!("{}.sock", self.name))
     }
 
     /// Host and port of the TLS listener.

@@ -69,7 +69,7 @@ async fn until(holds: impl Fn() -> bool) {
 async fn an_agent_that_does_not_take_what_it_is_told_loses_its_link_so_that_the_next_one_tells() {
     let directory = tempfile::tempdir().unwrap();
     let shared = relay_in(directory.path()).await;
-    let relay = listen(&shared).await;
+    let relay = listen(&shared);
     let linked = linked(&shared, relay).await;
     let refuse = service_fn(async |_| {
         let mut answer = Response::new(crate::body::empty());
@@ -92,7 +92,7 @@ async fn an_agent_that_does_not_take_what_it_is_told_loses_its_link_so_that_the_
 async fn an_agent_that_breaks_http2_loses_its_link() {
     let directory = tempfile::tempdir().unwrap();
     let shared = relay_in(directory.path()).await;
-    let relay = listen(&shared).await;
+    let relay = listen(&shared);
     let mut linked = linked(&shared, relay).await;
     linked.outward.write_all(&[0xff; 100]).await.unwrap();
     until(|| !matches!(linked.connection.link_status(), LinkStatus::Online(_))).await;
@@ -100,5 +100,23 @@ async fn an_agent_that_breaks_http2_loses_its_link() {
         .await
         .unwrap()
         .unwrap();
+    shared.shutdown.stop_now();
+}
+
+#[tokio::test]
+async fn agents_are_asked_to_move_when_the_certificate_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = relay_in(directory.path()).await;
+    let (relay, endpoint) = listen_with(&shared);
+    let linked = linked(&shared, relay).await;
+    let (asked, mut questions) = tokio::sync::mpsc::unbounded_channel();
+    let hear = service_fn(move |request: Request<Incoming>| {
+        asked.send(request.uri().path().to_owned()).unwrap();
+        async { Ok::<_, Infallible>(Response::new(crate::body::empty())) }
+    });
+    tokio::spawn(http2::serve(linked.inward, hear, std::future::pending()));
+    endpoint.certificate_changed();
+    let question = tokio::time::timeout(DEADLINE, questions.recv()).await;
+    assert_eq!(question.unwrap().unwrap(), "/v1/move");
     shared.shutdown.stop_now();
 }

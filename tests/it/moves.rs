@@ -1,0 +1,103 @@
+//! Moves that the relay asks for: a link goes on over a new WebSocket, or to the relay process that takes over.
+
+use relay_agent::agent::status::ConnectionStatus;
+use relay_agent::body;
+use relay_agent::shutdown::Ended;
+
+use crate::harness::answers::{Pieces, in_pieces};
+use crate::harness::caller::next_piece;
+use crate::harness::{CONNECTION, Scene, TestRelay, Upstream, answers, wait_until};
+
+/// A scene whose service answers `/slow` in pieces and everything else at once.
+async fn scene(relay: &str) -> (Scene, Pieces) {
+    let (pieces, body) = in_pieces();
+    let body = std::sync::Mutex::new(Some(body));
+    let upstream = Upstream::new(move |request| {
+        let is_slow = request.uri().path() == "/slow";
+        let body = match is_slow {
+            true => body.lock().unwrap().take().unwrap(),
+            false => body::full("at once"),
+        };
+        answers::at_once(http::Response::new(body))
+    })
+    .await;
+    (Scene::with(relay, "", upstream).await, pieces)
+}
+
+#[tokio::test]
+async fn a_link_that_is_old_moves_to_a_new_websocket_and_calls_go_on() {
+    let (scene, pieces) = scene("[link]\nmax_age = '1s'\n").await;
+    let mut caller = scene.caller().await;
+    let request = caller.request("GET", "/slow", body::empty());
+    let mut answer = caller.send(request).await.into_body();
+    pieces.send("before");
+    assert_eq!(next_piece(&mut answer).await.unwrap(), "before");
+    let has_moved = |one: &ConnectionStatus| one.link.resumed >= 2;
+    scene.agent.until(CONNECTION, has_moved).await;
+    pieces.send("after");
+    assert_eq!(next_piece(&mut answer).await.unwrap(), "after");
+    let link = scene.agent.connection(CONNECTION).await.unwrap().link;
+    assert_eq!(
+        (link.links_made, link.last_cut),
+        (1, None),
+        "a move is no cut"
+    );
+}
+
+#[tokio::test]
+async fn another_relay_process_takes_over_while_calls_under_way_finish_on_the_first() {
+    let (mut scene, pieces) = scene("reuse_port = true").await;
+    let mut caller = scene.caller().await;
+    let request = caller.request("GET", "/slow", body::empty());
+    let mut answer = caller.send(request).await.into_body();
+    pieces.send("before");
+    assert_eq!(next_piece(&mut answer).await.unwrap(), "before");
+
+    let successor = TestRelay::at(scene.relay.home().successor()).await;
+    scene.relay.drain();
+    successor.until_online(CONNECTION).await;
+    assert!(
+        scene
+            .agent
+            .connection(CONNECTION)
+            .await
+            .unwrap()
+            .link
+            .is_online()
+    );
+    let mut other = scene.caller().await;
+    assert_eq!(other.get("/").await.text(), "at once");
+    pieces.send("after");
+    assert_eq!(next_piece(&mut answer).await.unwrap(), "after");
+    drop(pieces);
+    assert_eq!(next_piece(&mut answer).await, None);
+    assert_eq!(scene.relay.ended().await, Ended::Drained);
+    let link = scene.agent.connection(CONNECTION).await.unwrap().link;
+    assert_eq!((link.links_made, link.last_cut), (2, None));
+    assert_eq!(other.get("/").await.text(), "at once");
+}
+
+#[tokio::test]
+async fn both_sides_show_that_another_machine_came_with_the_agents_identity() {
+    let (scene, _pieces) = scene("").await;
+    let clone = crate::harness::TestAgent::at(scene.agent.home().cloned()).await;
+    let is_told = |one: &ConnectionStatus| one.link.duplicate.is_some();
+    scene.agent.until(CONNECTION, is_told).await;
+    wait_until("the relay lists the double", async || {
+        let link = &scene.relay.connection(CONNECTION).await["link"];
+        link["duplicate"]["address"].is_string()
+    })
+    .await;
+    drop(clone);
+}
+
+#[tokio::test]
+async fn an_agent_that_was_killed_and_started_anew_is_not_taken_for_its_own_double() {
+    let (mut scene, _pieces) = scene("").await;
+    scene.agent.stop_now();
+    scene.agent.ended().await;
+    scene.agent.go_on().await;
+    scene.relay.until_online(CONNECTION).await;
+    assert!(scene.relay.connection(CONNECTION).await["link"]["duplicate"].is_null());
+    assert_eq!(scene.caller().await.get("/").await.text(), "at once");
+}
