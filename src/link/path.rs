@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::LinkHandle;
 use super::websocket::Socket;
 use crate::protocol::frame::LaneCounts;
-use crate::protocol::handshake::{ResumeOffer, Resumed, SessionGrant, SessionId};
+use crate::protocol::handshake::{ResumeOffer, Resumed, SessionId};
 use crate::session::Violation;
 
 /// What is known of the WebSocket under a session.
@@ -58,7 +58,7 @@ impl LinkHandle {
     }
 
     #[cfg(feature = "relay")]
-    pub(super) fn grant(&self) -> Option<SessionGrant> {
+    pub(super) fn grant(&self) -> Option<crate::protocol::handshake::SessionGrant> {
         self.shared.grant
     }
 

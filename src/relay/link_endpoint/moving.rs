@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::{LinkEndpoint, control};
-use crate::backoff::at_random_within;
 use crate::error_chain::chain;
+use crate::identity::random_bytes;
 use crate::link::http2::LaneClient;
 use crate::protocol::control::{CONTROL_VERSION, MOVE_PATH, MoveMessage};
 use crate::protocol::handshake::{Introduction, MOVE};
@@ -100,7 +100,10 @@ async fn aged(limit: Duration) {
     if limit.is_zero() {
         return std::future::pending().await;
     }
-    tokio::time::sleep(limit - at_random_within(limit / AGE_SPREAD)).await;
+    // A machine without random bytes makes no links either.
+    let [chance] = random_bytes::<1>().unwrap_or_default();
+    let earlier = limit / AGE_SPREAD * u32::from(chance) / 256;
+    tokio::time::sleep(limit.saturating_sub(earlier)).await;
 }
 
 async fn ask(client: &LaneClient, within: Duration) {
