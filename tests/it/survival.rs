@@ -2,6 +2,7 @@
 
 mod herd;
 mod load;
+mod resume;
 mod service;
 
 use std::time::Duration;
@@ -61,7 +62,7 @@ async fn what_callers_are_told_is_true_when_the_link_is_cut_while_it_comes_about
     let mut all = Vec::new();
     while !cable.has_cut_all() {
         let place = format!("/orders/{}", all.len());
-        let begun = begin_orders(&mut caller, &place, 1, Duration::from_millis(5)).await;
+        let begun = begin_orders(&mut caller, &place, 1, Duration::from_millis(30)).await;
         all.extend(begun);
     }
     scene.relay.until_online(CONNECTION).await;
@@ -136,7 +137,7 @@ async fn a_link_that_is_slow_and_stands_still_now_and_then_loses_nothing() {
     const LENGTH: u64 = 8 * 1024 * 1024;
     let (scene, cable) = scene_by_cable("").await;
     cable.set_delay(Duration::from_millis(10));
-    cable.set_rate(16 * 1024 * 1024);
+    cable.set_rate(Some(16 * 1024 * 1024));
     let load = everything(&scene, LENGTH, 50);
     let standing_still = async {
         for held in [Held::Forth, Held::Back, Held::Both].into_iter().cycle() {

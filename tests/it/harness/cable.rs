@@ -1,4 +1,4 @@
-//! The path between agents and a relay, in a test's hands: it is cut, holds what it was given, and is slow.
+//! The path between agents and a relay, in a test's hands: it is cut, holds what it was given, refuses, and is slow.
 //!
 //! A [`Cable`] carries TCP connections, each a *strand* of its own. What is held is not lost but waits, as packets
 //! that are sent again do; a strand that is held for good is what a firewall leaves that has forgotten it.
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
@@ -22,6 +22,9 @@ use tokio_util::task::AbortOnDropHandle;
 const PIECE: usize = 64 * 1024;
 /// Pieces of one direction that a delay keeps under way: 32 MiB, so that 50 ms are filled at 600 MB/s.
 const UNDER_WAY: usize = 512;
+/// What waits at either end before it is taken: the kernel would let it grow to MiB, and a slow path would look like one
+/// with a deep queue.
+const BUFFER: u32 = 256 * 1024;
 /// How long ends may take to close after an orderly end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -52,6 +55,17 @@ pub(crate) enum Held {
     Both,
 }
 
+/// What becomes of new connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// They are carried.
+    Open,
+    /// They are reset.
+    Refusing,
+    /// They are accepted, and nothing is ever carried.
+    Silent,
+}
+
 struct Shared {
     to: String,
     orders: watch::Sender<Orders>,
@@ -63,6 +77,7 @@ struct Shared {
 /// What is asked of strands; those are meant whose number is below the one named.
 #[derive(Debug, Clone, Copy)]
 struct Orders {
+    door: Door,
     cut_below: u64,
     cut: Cut,
     held_below: u64,
@@ -90,8 +105,12 @@ impl Cable {
     /// One whose near end is a port of this host, and whose far end is host and port.
     pub(crate) async fn new(host: &str, to: String) -> Self {
         let listener = TcpListener::bind((host, 0)).await.unwrap();
+        // What it accepts has the same.
+        let socket = SockRef::from(&listener);
+        socket.set_recv_buffer_size(BUFFER as usize).unwrap();
         let address = listener.local_addr().unwrap();
         let orders = Orders {
+            door: Door::Open,
             cut_below: 0,
             cut: Cut::Reset,
             held_below: 0,
@@ -134,14 +153,19 @@ impl Cable {
         self.order(|orders| orders.held_below = 0);
     }
 
+    /// What becomes of new connections from now on.
+    pub(crate) fn set_door(&self, door: Door) {
+        self.order(|orders| orders.door = door);
+    }
+
     /// How long bytes are under way in each direction, from now on.
     pub(crate) fn set_delay(&self, delay: Duration) {
         self.order(|orders| orders.delay = delay);
     }
 
     /// How many bytes a second each direction of each strand carries at the most.
-    pub(crate) fn set_rate(&self, bytes_per_second: u64) {
-        self.order(|orders| orders.bytes_per_second = Some(bytes_per_second));
+    pub(crate) fn set_rate(&self, bytes_per_second: Option<u64>) {
+        self.order(|orders| orders.bytes_per_second = bytes_per_second);
     }
 
     /// Each of the next strands is cut when it has carried so many bytes, both ways together.
@@ -197,8 +221,17 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 /// From one connection's beginning to its end.
 async fn strand(mut near: TcpStream, number: u64, shared: Arc<Shared>) {
     let mut orders = shared.orders.subscribe();
-    let life = shared.lives.lock().unwrap().pop_front();
-    let Ok(mut far) = TcpStream::connect(&shared.to).await else {
+    let door = orders.borrow().door;
+    let life = match door {
+        Door::Open => shared.lives.lock().unwrap().pop_front(),
+        Door::Refusing => return reset(near),
+        Door::Silent => {
+            // Nothing is read either: what is sent waits in the kernel.
+            let _ = orders.wait_for(|orders| orders.cuts(number)).await;
+            return reset(near);
+        }
+    };
+    let Ok(mut far) = dial(&shared.to).await else {
         return reset(near);
     };
     for end in [&near, &far] {
@@ -238,6 +271,13 @@ async fn strand(mut near: TcpStream, number: u64, shared: Arc<Shared>) {
             let _ = tokio::time::timeout(FAREWELL, ends).await;
         }
     }
+}
+
+/// Connects with a buffer that stays small.
+async fn dial(to: &str) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(BUFFER)?;
+    socket.connect(to.parse().unwrap()).await
 }
 
 impl Lead<'_> {

@@ -170,7 +170,8 @@ pub(crate) async fn download(mut caller: Caller, length: u64) -> Result<(), Stri
     let request = caller.request("GET", &format!("/download/{length}"), body::empty());
     let answer = caller.send(request).await;
     if answer.status() != StatusCode::OK {
-        return Err(format!("download: {:?}", Whole::of(answer).await));
+        let whole = Whole::of(answer).await;
+        return Err(format!("download: {} {}", whole.status, whole.text()));
     }
     let mut body = answer.into_body();
     let mut at = 0;
@@ -199,7 +200,8 @@ pub(crate) async fn upload(scene: &Scene, length: u64) -> Result<(), String> {
     let request = caller.request("POST", "/upload", patterned(length));
     let answer = whole(caller.begin(request)).await;
     if Told::by(answer.as_ref()) != Told::Done {
-        return Err(format!("upload: {answer:?}"));
+        let text = answer.as_ref().map(Whole::text);
+        return Err(format!("upload: {text:?}"));
     }
     let calls = scene.upstream.calls();
     let uploads: Vec<_> = calls
