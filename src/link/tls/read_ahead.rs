@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_read_buf;
 
 use super::writes::Writes;
 
@@ -74,11 +75,8 @@ impl<S: AsyncRead + Unpin> ReadAhead<S> {
     /// What the socket says.
     pub async fn look(&mut self, enough: usize) -> io::Result<&[u8]> {
         while self.buffer.len() - self.taken < enough {
-            let seen = self.buffer.len();
-            self.buffer.resize(seen + LOOK_SIZE, 0);
-            let outcome = self.inner.read(&mut self.buffer[seen..]).await;
-            self.buffer.truncate(seen + *outcome.as_ref().unwrap_or(&0));
-            if outcome? == 0 {
+            self.buffer.reserve(LOOK_SIZE);
+            if self.inner.read_buf(&mut self.buffer).await? == 0 {
                 break;
             }
         }
@@ -105,17 +103,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
             this.is_busy = room > 0 && target.remaining() == 0;
             return Poll::Ready(Ok(()));
         }
-        this.buffer.resize(READ_SIZE, 0);
-        let mut read = ReadBuf::new(&mut this.buffer);
-        let outcome = Pin::new(&mut this.inner).poll_read(cx, &mut read);
-        let filled = read.filled().len();
-        this.buffer.truncate(filled);
+        this.buffer.clear();
+        this.buffer.reserve(READ_SIZE);
         this.taken = 0;
-        this.is_busy = filled > target.remaining();
-        if outcome.is_pending() {
+        let Poll::Ready(outcome) = poll_read_buf(Pin::new(&mut this.inner), cx, &mut this.buffer)
+        else {
             this.buffer = Vec::new();
-        }
-        ready!(outcome)?;
+            return Poll::Pending;
+        };
+        outcome?;
+        this.is_busy = this.buffer.len() > target.remaining();
         this.hand_on(target);
         Poll::Ready(Ok(()))
     }
