@@ -3,7 +3,7 @@
 //! Pure: `http` types in and out, the same rules in both programs. Never looks at bodies, and never
 //! changes an end-to-end header that is not named here.
 
-use http::header::{CONNECTION, HeaderName, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{CONNECTION, HeaderName, TE, UPGRADE, VIA};
 use http::{HeaderMap, HeaderValue, Version};
 
 /// The most header fields that one message may have. That of hyper's HTTP/1 parser, which keeps them
@@ -24,64 +24,69 @@ pub const RELAY_AUTHORIZATION: HeaderName = HeaderName::from_static("relay-autho
 
 /// Headers that begin so belong to relay and agent, and cross neither in from a caller nor out from an upstream.
 const RESERVED_PREFIX: &str = "relay-";
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
-const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-/// What a caller says about itself and its way here. The caller is not a trusted proxy, and an
-/// upstream that believed it could take relayed traffic for local.
-const CLAIMED_ORIGIN: [HeaderName; 8] = [
-    FORWARDED,
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-real-ip"),
-];
 
-/// Removes what was meant for one hop only (RFC 9110, section 7.6.1): `Connection` and all that it
-/// names, and the headers that are hop-by-hop without being named. `TE: trailers` stays, and so does
-/// `Trailer`, so that trailers can pass.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let accepts_trailers = headers.contains_key(TE) && has_token(headers, &TE, "trailers");
-    if headers.contains_key(CONNECTION) {
-        for name in connection_options(headers) {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
+/// Removes what ends here: what is for one hop only (RFC 9110, section 7.6.1), which is `Connection`,
+/// all that it names, and the headers that are hop-by-hop without being named; and every `relay-*`
+/// header. `TE: trailers` stays, and so does `Trailer`, so that trailers can pass.
+pub fn strip(headers: &mut HeaderMap) {
+    let accepts_trailers = has_token(headers, &TE, "trailers");
+    for name in connection_options(headers) {
+        headers.remove(name);
     }
-    headers.remove(TE);
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(UPGRADE);
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
-    headers.remove(PROXY_AUTHENTICATE);
-    headers.remove(PROXY_AUTHORIZATION);
-    headers.remove(HTTP2_SETTINGS);
+    remove_where(headers, |name| {
+        is_hop_by_hop(name) || name.starts_with(RESERVED_PREFIX)
+    });
     if accepts_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
 }
 
-/// Removes every `relay-*` header.
-pub fn strip_reserved(headers: &mut HeaderMap) {
-    let is_reserved = |name: &&HeaderName| name.as_str().starts_with(RESERVED_PREFIX);
-    let reserved: Vec<HeaderName> = headers.keys().filter(is_reserved).cloned().collect();
-    for name in reserved {
-        headers.remove(name);
-    }
-}
-
 /// Replaces what the caller claims about its origin by what the relay saw (RFC 7239).
 pub fn set_forwarded(headers: &mut HeaderMap, seen: &HeaderValue) {
-    for name in &CLAIMED_ORIGIN {
+    remove_where(headers, is_claimed_origin);
+    headers.insert(FORWARDED, seen.clone());
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// What a caller says about itself and its way here. The caller is not a trusted proxy, and an
+/// upstream that believed it could take relayed traffic for local.
+fn is_claimed_origin(name: &str) -> bool {
+    matches!(
+        name,
+        "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-port"
+            | "x-forwarded-prefix"
+            | "x-forwarded-proto"
+            | "x-forwarded-server"
+            | "x-real-ip"
+    )
+}
+
+/// One look at each header that is there costs a tenth of a look-up of each that might be: messages
+/// have few headers, and of these hardly any.
+fn remove_where(headers: &mut HeaderMap, is_removed: impl Fn(&str) -> bool) {
+    let removed = headers.keys().filter(|name| is_removed(name.as_str()));
+    let removed: Vec<HeaderName> = removed.cloned().collect();
+    for name in removed {
         headers.remove(name);
     }
-    headers.insert(FORWARDED, seen.clone());
 }
 
 /// The value of `Forwarded` for calls that come from this address (RFC 7239, section 4).
@@ -203,14 +208,14 @@ mod tests {
             ("cookie", "a=b"),
             ("x-public", "1"),
         ]);
-        strip_hop_by_hop(&mut headers);
+        strip(&mut headers);
         assert_eq!(names(&headers), ["cookie", "trailer", "x-public"]);
     }
 
     #[test]
     fn the_wish_for_trailers_passes_even_when_connection_names_te() {
         let mut headers = headers(&[("te", "deflate;q=0.5, Trailers"), ("connection", "TE")]);
-        strip_hop_by_hop(&mut headers);
+        strip(&mut headers);
         assert_eq!(headers.get(TE).unwrap(), "trailers");
         assert_eq!(headers.len(), 1);
     }
@@ -218,7 +223,7 @@ mod tests {
     #[test]
     fn a_connection_header_that_is_not_a_list_of_names_is_removed_all_the_same() {
         let mut headers = headers(&[("connection", "a b, ,\u{9}close"), ("x", "1")]);
-        strip_hop_by_hop(&mut headers);
+        strip(&mut headers);
         assert_eq!(names(&headers), ["x"]);
     }
 
@@ -230,7 +235,7 @@ mod tests {
             ("relay-anything", "1"),
             ("relayed", "1"),
         ]);
-        strip_reserved(&mut headers);
+        strip(&mut headers);
         assert_eq!(names(&headers), ["relayed"]);
     }
 

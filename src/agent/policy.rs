@@ -87,10 +87,8 @@ const OVERRIDES: [&str; 5] = [
 /// # Errors
 /// [`Denied::Override`] naming the header.
 pub fn check_headers(headers: &HeaderMap) -> Result<(), Denied> {
-    match OVERRIDES
-        .into_iter()
-        .find(|name| headers.contains_key(*name))
-    {
+    let is_sent = |name: &&str| headers.keys().any(|sent| sent.as_str() == *name);
+    match OVERRIDES.into_iter().find(is_sent) {
         Some(name) => Err(Denied::Override(name)),
         None => Ok(()),
     }

@@ -112,8 +112,7 @@ impl Calls {
             return Err(Refusal::Loop);
         }
         let request_id = headers.remove(RELAY_REQUEST_ID);
-        forwarding::strip_hop_by_hop(headers);
-        forwarding::strip_reserved(headers);
+        forwarding::strip(headers);
         self.via.append(headers, parts.version);
         gateway
             .credentials
@@ -125,7 +124,8 @@ impl Calls {
         let headers = std::mem::take(headers);
         let answer = if is_websocket {
             let lane = hyper::upgrade::on(Request::from_parts(parts, ()));
-            open_websocket(&gateway, &permitted, headers, lane).await
+            // Apart, so that the rare and large one does not make every call's future larger.
+            Box::pin(open_websocket(&gateway, &permitted, headers, lane)).await
         } else {
             let extensions = go_ahead_on_100(owner, &headers, request_id.as_ref());
             let sent = gateway
@@ -136,8 +136,7 @@ impl Calls {
         let mut response = answer.inspect_err(|refusal| refusal.log(permitted.upstream()))?;
         let version = response.version();
         let headers = response.headers_mut();
-        forwarding::strip_hop_by_hop(headers);
-        forwarding::strip_reserved(headers);
+        forwarding::strip(headers);
         self.via.append(headers, version);
         Ok(response)
     }

@@ -10,6 +10,7 @@ mod websocket;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,9 +123,10 @@ impl Upstreams {
             let was_pooled = pooled.is_some();
             let mut connection = match pooled {
                 Some(connection) => connection,
-                None => upstream.connect().await?,
+                // Apart, so that the rare and large one does not make every call's future larger.
+                None => Box::pin(upstream.connect()).await?,
             };
-            let answer = connection.try_send_request(request);
+            let answer = pin!(connection.try_send_request(request));
             let limit = upstream.response_timeout;
             match answer_within(limit, progress.as_deref(), answer).await {
                 Ok(Ok(response)) => {

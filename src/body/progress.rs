@@ -4,6 +4,7 @@
 //! has all the time that it needs and a standstill is noticed all the same.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -44,16 +45,16 @@ where
     (super::streaming(watched), Some(progress))
 }
 
-/// Waits for `answer` until it comes or nothing has moved for `limit`.
+/// Waits for `answer` until it comes or nothing has moved for `limit`. The answer is pinned by the
+/// caller, since a future that is handed over and pinned here would take its room twice in every call.
 ///
 /// # Errors
-/// [`NoAnswer`]; the future is dropped then, which cancels what it stands for.
+/// [`NoAnswer`]; dropping the future then cancels what it stands for.
 pub async fn answer_within<F: Future>(
     limit: Duration,
     progress: Option<&Progress>,
-    answer: F,
+    mut answer: Pin<&mut F>,
 ) -> Result<F::Output, NoAnswer> {
-    let mut answer = std::pin::pin!(answer);
     let mut deadline = Instant::now() + limit;
     loop {
         if let Ok(output) = tokio::time::timeout_at(deadline, answer.as_mut()).await {
@@ -89,6 +90,7 @@ impl Watcher for Arc<Progress> {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::pin::pin;
 
     use futures_util::stream;
     use http_body::Frame;
@@ -100,7 +102,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_does_not_come_is_given_up() {
-        let waited = answer_within(LIMIT, None, std::future::pending::<()>()).await;
+        let waited = answer_within(LIMIT, None, pin!(std::future::pending::<()>())).await;
         assert_eq!(waited, Err(NoAnswer));
     }
 
@@ -120,11 +122,12 @@ mod tests {
             while body.frame().await.is_some() {}
             "answer"
         };
-        let waited = answer_within(LIMIT, progress.as_deref(), upload).await;
+        let waited = answer_within(LIMIT, progress.as_deref(), pin!(upload)).await;
         assert_eq!(waited, Ok("answer"));
 
-        let never = answer_within(LIMIT, progress.as_deref(), std::future::pending::<()>());
-        assert_eq!(never.await, Err(NoAnswer));
+        let never = pin!(std::future::pending::<()>());
+        let waited = answer_within(LIMIT, progress.as_deref(), never).await;
+        assert_eq!(waited.err(), Some(NoAnswer));
     }
 
     #[test]

@@ -71,7 +71,11 @@ impl LaneClient {
     /// # Errors
     /// [`SendError`].
     pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
-        let mut sender = self.start().await?;
+        let mut sender = match self.started()? {
+            Some(sender) => sender,
+            // Apart, so that the first call's part does not make every call's future larger.
+            None => Box::pin(self.start()).await?,
+        };
         sender
             .try_send_request(request)
             .await
@@ -88,18 +92,25 @@ impl LaneClient {
             })
     }
 
-    /// The lane's HTTP/2, begun if need be.
+    /// The lane's HTTP/2, once it has begun.
+    fn started(&self) -> Result<Option<SendRequest<Body>>, SendError> {
+        match &*self.lock() {
+            State::Idle(_) => Ok(None),
+            State::Started(sender) => Ok(Some(sender.clone())),
+            State::Broken => Err(SendError::NotSent),
+        }
+    }
+
+    /// Begins the lane's HTTP/2.
     async fn start(&self) -> Result<SendRequest<Body>, SendError> {
-        let lane = {
-            let mut state = self.lock();
-            match &*state {
-                State::Started(sender) => return Ok(sender.clone()),
-                State::Broken => return Err(SendError::NotSent),
-                State::Idle(_) => match std::mem::replace(&mut *state, State::Broken) {
-                    State::Idle(lane) => lane,
-                    State::Started(_) | State::Broken => return Err(SendError::NotSent),
-                },
+        let state = std::mem::replace(&mut *self.lock(), State::Broken);
+        let lane = match state {
+            State::Idle(lane) => lane,
+            State::Started(sender) => {
+                *self.lock() = State::Started(sender.clone());
+                return Ok(sender);
             }
+            State::Broken => return Err(SendError::NotSent),
         };
         // Only queues the preface: the first poll completes it, so nobody else sees `Broken` meanwhile.
         let (sender, connection) = handshake(lane).await?;

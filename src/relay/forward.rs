@@ -9,6 +9,7 @@ mod refusal;
 mod target;
 mod websocket;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -108,7 +109,9 @@ impl Forward {
         match caller_upgrade {
             Some(upgrade) => {
                 let open = socket.activity.tunnel();
-                websocket::open(self, &live, parts, upgrade, (permit, open)).await
+                // Apart, so that the rare and large one does not make every call's future larger.
+                let opening = websocket::open(self, &live, parts, upgrade, (permit, open));
+                Box::pin(opening).await
             }
             None => self.send(&live, parts, body, call, permit).await,
         }
@@ -171,8 +174,7 @@ impl Forward {
     /// Turns the caller's headers into those of the lane; returns the number of the call.
     fn prepare(&self, parts: &mut Parts, caller: &Caller, socket: &CallerSocket) -> HeaderValue {
         let headers = &mut parts.headers;
-        forwarding::strip_hop_by_hop(headers);
-        forwarding::strip_reserved(headers);
+        forwarding::strip(headers);
         headers.remove(HOST);
         forwarding::set_forwarded(headers, &socket.forwarded);
         self.via.append(headers, parts.version);
@@ -207,7 +209,7 @@ impl Forward {
                 (body, progress, Some(opener))
             }
         };
-        let answer = live.client.send(Request::from_parts(parts, body));
+        let answer = pin!(live.client.send(Request::from_parts(parts, body)));
         let answer = answer_within(ANSWER_TIMEOUT, progress.as_deref(), answer).await;
         let answer = answer
             .map_err(|NoAnswer| Refusal::AnswerTimeout(ANSWER_TIMEOUT))?
@@ -223,8 +225,7 @@ impl Forward {
         let version = answer.version();
         let headers = answer.headers_mut();
         let is_of_agent = headers.remove(RELAY_ERROR).is_some();
-        forwarding::strip_hop_by_hop(headers);
-        forwarding::strip_reserved(headers);
+        forwarding::strip(headers);
         if !is_of_agent {
             self.via.append(headers, version);
         }

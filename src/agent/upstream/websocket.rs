@@ -3,6 +3,7 @@
 //! The lane carries WebSockets as extended CONNECT (RFC 8441), which has no key; key and proof of the
 //! upstream's handshake (RFC 6455) are made and checked here. Frames are never looked at.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::header::{
@@ -62,7 +63,7 @@ impl Upstreams {
 
         let mut connection = upstream.connect().await?;
         let limit = upstream.response_timeout;
-        let answer = answer_within(limit, None, connection.send_request(request)).await;
+        let answer = answer_within(limit, None, pin!(connection.send_request(request))).await;
         let mut response = answer
             .map_err(|NoAnswer| UpstreamError::ResponseTimeout(limit))?
             .map_err(UpstreamError::Broken)?;

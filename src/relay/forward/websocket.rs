@@ -3,6 +3,7 @@
 //! An HTTP/1.1 caller upgrades with a key, whose proof is made here; an HTTP/2 caller comes with
 //! extended CONNECT itself. Frames are never looked at.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
@@ -65,7 +66,7 @@ pub(super) async fn open(
     let protocol = Protocol::from_static(WEBSOCKET);
     request.extensions_mut().insert(protocol);
 
-    let answer = answer_within(ANSWER_TIMEOUT, None, live.client.send(request)).await;
+    let answer = answer_within(ANSWER_TIMEOUT, None, pin!(live.client.send(request))).await;
     let mut answer = answer
         .map_err(|NoAnswer| Refusal::AnswerTimeout(ANSWER_TIMEOUT))?
         .map_err(Refusal::Lane)?;
