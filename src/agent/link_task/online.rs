@@ -60,8 +60,10 @@ impl Online {
         let retiring = CancellationToken::new();
         let retired = retiring.clone().cancelled_owned();
         let server = tokio::spawn(async move {
-            let service =
-                hyper::service::service_fn(move |request| arrivals.clone().answer(request));
+            // Boxed, for it would be moved seven times on its way into a task of its own.
+            let service = hyper::service::service_fn(move |request| {
+                Box::pin(arrivals.clone().answer(request))
+            });
             let ending = async {
                 tokio::select! {
                     // Both only wait.

@@ -86,7 +86,9 @@ impl Socket {
         });
         let service = service_fn(move |request| {
             let context = Arc::clone(&context);
-            async move { Ok::<_, Infallible>(context.answer(request).await) }
+            // Boxed, for hyper keeps the room of a call's future in every socket, idle ones included,
+            // and moves it about with each call.
+            Box::pin(async move { Ok::<_, Infallible>(context.answer(request).await) })
         });
         let connection = if is_http2 {
             connection::http2(stream, service)
@@ -126,7 +128,8 @@ impl Context {
 async fn open(tcp: TcpStream, security: &Security) -> io::Result<(Stream, bool)> {
     match security {
         Security::Tls(tls) => {
-            let stream = tls.accept(tcp).await?;
+            // Boxed, so that a socket without TLS has no room for its handshake.
+            let stream = Box::pin(tls.accept(tcp)).await?;
             let is_http2 = stream.is_http2();
             Ok((stream, is_http2))
         }
