@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder as ClientBuilder, SendRequest};
+use hyper::rt::Executor;
 use hyper::server::conn::http2::Builder as ServerBuilder;
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -128,10 +129,10 @@ impl LaneClient {
     }
 }
 
-type Connection = hyper::client::conn::http2::Connection<TokioIo<LaneStream>, Body, TokioExecutor>;
+type Connection = hyper::client::conn::http2::Connection<TokioIo<LaneStream>, Body, Boxing>;
 
 async fn handshake(lane: LaneStream) -> Result<(SendRequest<Body>, Connection), SendError> {
-    ClientBuilder::new(TokioExecutor::new())
+    ClientBuilder::new(Boxing)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_SIZE)
@@ -141,6 +142,17 @@ async fn handshake(lane: LaneStream) -> Result<(SendRequest<Body>, Connection), 
         .handshake(TokioIo::new(lane))
         .await
         .map_err(|_| SendError::NotSent)
+}
+
+/// Spawns the calling end's futures boxed. What waits for a call's answer is of one type with the
+/// whole connection, which is large, and would be moved six times on its way into a task.
+#[derive(Clone)]
+struct Boxing;
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Boxing {
+    fn execute(&self, future: F) {
+        tokio::spawn(Box::pin(future));
+    }
 }
 
 /// Serves a lane until it ends, or until `draining` and everything in flight is answered.

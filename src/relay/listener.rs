@@ -21,6 +21,7 @@ use super::api::Api;
 use super::forward::Forward;
 use super::link_endpoint::LinkEndpoint;
 use crate::error_chain::chain;
+use crate::forwarding::ForwardedValues;
 use crate::link::tls::server::ServerTls;
 use crate::shutdown::Shutdown;
 
@@ -83,6 +84,16 @@ pub enum Security {
     Plain,
 }
 
+impl Security {
+    /// The scheme that callers use.
+    const fn scheme(&self) -> &'static str {
+        match self {
+            Self::Tls(_) | Self::Balancer => "https",
+            Self::Plain => "http",
+        }
+    }
+}
+
 impl Listener {
     /// Binds the address. Port 0 takes a free one. With `reuse_port` another process of the same user may
     /// listen there too, and the system spreads new connections over them.
@@ -128,6 +139,7 @@ impl Listener {
             shutdown.spawn(renew_certificates(Arc::clone(tls), link, shutdown.clone()));
         }
         let places = Arc::new(Semaphore::new(self.limits.sockets));
+        let mut forwarded = ForwardedValues::new(self.security.scheme());
         let mut draining = std::pin::pin!(shutdown.draining());
         loop {
             let next = async {
@@ -144,6 +156,7 @@ impl Listener {
                     let socket = Socket {
                         tcp,
                         peer,
+                        forwarded: forwarded.of(peer.ip()),
                         security: self.security.clone(),
                         limits: self.limits,
                         routes: Arc::clone(&routes),

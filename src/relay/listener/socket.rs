@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use tokio::net::TcpStream;
@@ -14,7 +14,6 @@ use tokio::time::{Instant, timeout};
 use super::connection::{self, Connection};
 use super::{ListenerLimits, Routes, Security};
 use crate::body::Body;
-use crate::forwarding::forwarded_value;
 use crate::link::tls::{ReadAhead, Stream};
 use crate::protocol::LINK_PATH;
 use crate::protocol::handshake::Binding;
@@ -31,6 +30,8 @@ const HTTP2_PREFACE: &[u8; 3] = b"PRI";
 pub(super) struct Socket {
     pub(super) tcp: TcpStream,
     pub(super) peer: SocketAddr,
+    /// What upstreams are told of the peer.
+    pub(super) forwarded: HeaderValue,
     pub(super) security: Security,
     pub(super) limits: ListenerLimits,
     pub(super) routes: Arc<Routes>,
@@ -69,17 +70,13 @@ impl Socket {
             Some(exporter) => Binding::Exporter(exporter),
             None => Binding::None,
         };
-        let scheme = match &self.security {
-            Security::Tls(_) | Security::Balancer => "https",
-            Security::Plain => "http",
-        };
         let activity = Activity::new(stream.watch_writes());
         let context = Arc::new(Context {
             routes: self.routes,
             peer: self.peer,
             binding,
             caller: CallerSocket {
-                forwarded: forwarded_value(self.peer.ip(), scheme),
+                forwarded: self.forwarded,
                 activity: Arc::clone(&activity),
             },
             activity: Arc::clone(&activity),
