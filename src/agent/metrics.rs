@@ -9,10 +9,46 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::StatusCode;
 
-use crate::agent::status::ConnectionStatus;
+use crate::agent::status::{ConnectionStatus, LinkStatus};
 
 /// The label of calls to upstreams that are not configured.
 const UNKNOWN_UPSTREAM: &str = "(unknown)";
+
+/// What is told of every connection's link; the label is the connection's name.
+const LINK_SERIES: [LinkSeries; 4] = [
+    LinkSeries {
+        name: "relay_agent_link_up",
+        kind: "gauge",
+        help: "Whether the connection's link is online.",
+        value: |link| u64::from(link.is_online()),
+    },
+    LinkSeries {
+        name: "relay_agent_link_away",
+        kind: "gauge",
+        help: "Whether the link has lost its WebSocket and is kept, with its calls, until there is another.",
+        value: |link| u64::from(link.is_away()),
+    },
+    LinkSeries {
+        name: "relay_agent_link_resumed_total",
+        kind: "counter",
+        help: "How often a link went on over another WebSocket since the start, with its calls.",
+        value: |link| link.resumed,
+    },
+    LinkSeries {
+        name: "relay_agent_links_made_total",
+        kind: "counter",
+        help: "Links made since the start; one that goes on over another WebSocket counts once.",
+        value: |link| link.links_made,
+    },
+];
+
+/// One figure of every link.
+struct LinkSeries {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    value: fn(&LinkStatus) -> u64,
+}
 
 /// Answers counted by upstream and class of status.
 #[derive(Debug, Default)]
@@ -43,25 +79,14 @@ impl Metrics {
     /// Everything in the text format of Prometheus.
     #[must_use]
     pub fn to_text(&self, connections: &[ConnectionStatus]) -> String {
-        let mut text = String::from(
-            "# HELP relay_agent_link_up Whether the connection's link is online.\n\
-             # TYPE relay_agent_link_up gauge\n",
-        );
-        for connection in connections {
-            let up = u8::from(connection.link.is_online());
-            let name = escape(&connection.name);
-            let _ = writeln!(text, "relay_agent_link_up{{connection=\"{name}\"}} {up}");
-        }
-        text.push_str(
-            "# HELP relay_agent_links_made_total Links made since the start; more than one is a reconnect.\n\
-             # TYPE relay_agent_links_made_total counter\n",
-        );
-        for connection in connections {
-            let (name, made) = (escape(&connection.name), connection.link.links_made);
-            let _ = writeln!(
-                text,
-                "relay_agent_links_made_total{{connection=\"{name}\"}} {made}"
-            );
+        let mut text = String::new();
+        for series in LINK_SERIES {
+            let (name, kind) = (series.name, series.kind);
+            let _ = writeln!(text, "# HELP {name} {}\n# TYPE {name} {kind}", series.help);
+            for connection in connections {
+                let (label, value) = (escape(&connection.name), (series.value)(&connection.link));
+                let _ = writeln!(text, "{name}{{connection=\"{label}\"}} {value}");
+            }
         }
         text.push_str(
             "# HELP relay_agent_calls_total Calls answered, by upstream and class of status.\n\
@@ -93,7 +118,50 @@ fn escape(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::agent::lifecycle::Phase;
+    use crate::agent::state::tests::example;
+    use crate::agent::status::LinkFacts;
+
+    #[test]
+    fn a_link_that_is_kept_without_a_websocket_is_told_from_one_that_is_down() {
+        let figures = |phase: &Phase| {
+            let facts = LinkFacts {
+                links_made: 2,
+                resumed: 7,
+                ..LinkFacts::default()
+            };
+            let status = ConnectionStatus::of(&example("acme_to_widgets"), phase, &facts);
+            let text = Metrics::default().to_text(&[status]);
+            let figure = |name: &str| {
+                let line = format!("relay_agent_{name}{{connection=\"acme_to_widgets\"}} ");
+                let figure = text.lines().find_map(|one| one.strip_prefix(&line));
+                figure.unwrap().parse::<u64>().unwrap()
+            };
+            assert_eq!(
+                (figure("link_resumed_total"), figure("links_made_total")),
+                (7, 2)
+            );
+            (figure("link_up"), figure("link_away"))
+        };
+        let (since, why) = (SystemTime::UNIX_EPOCH, "cut".to_owned());
+        let away = Phase::Resuming {
+            since,
+            until: None,
+            why: why.clone(),
+            failures: 0,
+        };
+        let down = Phase::Waiting {
+            until: since,
+            why,
+            failures: 0,
+        };
+        assert_eq!(figures(&Phase::Online { since }), (1, 0));
+        assert_eq!(figures(&away), (0, 1));
+        assert_eq!(figures(&down), (0, 0));
+    }
 
     #[test]
     fn answers_are_counted_by_upstream_and_class() {

@@ -82,7 +82,7 @@ pub enum ConnectionState {
 pub struct LinkStatus {
     /// `connecting`, `online`, `reconnecting`, `ended`, `stopped` or `unknown`.
     pub status: String,
-    /// Since when it is online.
+    /// Since when it is up. A link that has lost its WebSocket and is kept has this, too.
     pub since: Option<String>,
     /// When the relay was last heard.
     pub last_seen: Option<String>,
@@ -228,6 +228,12 @@ impl LinkStatus {
     #[must_use]
     pub fn is_online(&self) -> bool {
         self.status == "online"
+    }
+
+    /// Whether it has lost its WebSocket and is kept, with the calls on it, until there is another.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        !self.is_online() && self.since.is_some()
     }
 
     fn of(phase: &Phase, facts: &LinkFacts) -> Self {
