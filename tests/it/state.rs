@@ -27,86 +27,78 @@ async fn passes_calls(scene: &Scene) {
     assert_eq!(answer.text(), "pass");
 }
 
-fn is_deactivated(here: bool, there: bool) -> impl Fn(&ConnectionStatus) -> bool {
-    move |one| {
-        let expected = match here || there {
-            true => ConnectionState::Deactivated,
-            false => ConnectionState::Active,
+/// Who does something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Public,
+    Private,
+}
+
+impl Side {
+    async fn order(self, scene: &Scene, verb: &str) {
+        match self {
+            Self::Public => scene.relay.order(CONNECTION, verb).await,
+            Self::Private => scene.agent.order(CONNECTION, verb).await,
         };
-        (one.deactivated_here, one.deactivated_there, one.state) == (here, there, expected)
     }
+}
+
+/// Waits until both sides show that the connection is deactivated by these, and active by none.
+async fn both_show(scene: &Scene, by: &[Side]) {
+    let (public, private) = (by.contains(&Side::Public), by.contains(&Side::Private));
+    let words = match (public, private) {
+        (false, false) => "active",
+        (true, false) => "deactivated by this side",
+        (false, true) => "deactivated by the far side",
+        (true, true) => "deactivated by both sides",
+    };
+    scene.relay.until_state(CONNECTION, words).await;
+    let expected = match by {
+        [] => ConnectionState::Active,
+        [..] => ConnectionState::Deactivated,
+    };
+    let agrees = |one: &ConnectionStatus| {
+        (one.deactivated_here, one.deactivated_there, one.state) == (private, public, expected)
+    };
+    scene.agent.until(CONNECTION, agrees).await;
+}
+
+/// One side deactivates and activates again; both show it, and only then calls pass. The words are
+/// those that callers get.
+async fn deactivates_and_activates(side: Side, words: &str) {
+    let scene = scene().await;
+    side.order(&scene, "deactivate").await;
+    both_show(&scene, &[side]).await;
+    refuses_calls(&scene, words).await;
+    assert!(scene.upstream.calls().is_empty());
+    let link = scene.agent.connection(CONNECTION).await.unwrap().link;
+    assert!(link.is_online());
+    side.order(&scene, "activate").await;
+    both_show(&scene, &[]).await;
+    passes_calls(&scene).await;
 }
 
 #[tokio::test]
 async fn the_public_side_deactivates_and_the_private_side_sees_it() {
-    let scene = scene().await;
-    scene.relay.order(CONNECTION, "deactivate").await;
-    scene
-        .relay
-        .until_state(CONNECTION, "deactivated by this side")
-        .await;
-    scene
-        .agent
-        .until(CONNECTION, is_deactivated(false, true))
-        .await;
-    refuses_calls(&scene, "this side").await;
-    assert!(scene.upstream.calls().is_empty());
-    assert!(
-        scene
-            .agent
-            .connection(CONNECTION)
-            .await
-            .unwrap()
-            .link
-            .is_online()
-    );
-    scene.relay.order(CONNECTION, "activate").await;
-    scene
-        .agent
-        .until(CONNECTION, is_deactivated(false, false))
-        .await;
-    passes_calls(&scene).await;
+    deactivates_and_activates(Side::Public, "this side").await;
 }
 
 #[tokio::test]
 async fn the_private_side_deactivates_and_the_public_side_sees_it() {
-    let scene = scene().await;
-    scene.agent.order(CONNECTION, "deactivate").await;
-    scene
-        .relay
-        .until_state(CONNECTION, "deactivated by the far side")
-        .await;
-    refuses_calls(&scene, "far side").await;
-    scene.agent.order(CONNECTION, "activate").await;
-    scene.relay.until_state(CONNECTION, "active").await;
-    passes_calls(&scene).await;
+    deactivates_and_activates(Side::Private, "far side").await;
 }
 
 #[tokio::test]
 async fn what_both_sides_deactivated_needs_both_to_be_active() {
     let scene = scene().await;
-    scene.agent.order(CONNECTION, "deactivate").await;
-    scene.relay.order(CONNECTION, "deactivate").await;
-    scene
-        .relay
-        .until_state(CONNECTION, "deactivated by both sides")
-        .await;
-    scene
-        .agent
-        .until(CONNECTION, is_deactivated(true, true))
-        .await;
-    scene.relay.order(CONNECTION, "activate").await;
-    scene
-        .relay
-        .until_state(CONNECTION, "deactivated by the far side")
-        .await;
-    scene
-        .agent
-        .until(CONNECTION, is_deactivated(true, false))
-        .await;
+    Side::Private.order(&scene, "deactivate").await;
+    Side::Public.order(&scene, "deactivate").await;
+    both_show(&scene, &[Side::Private, Side::Public]).await;
+    Side::Public.order(&scene, "activate").await;
+    both_show(&scene, &[Side::Private]).await;
     refuses_calls(&scene, "far side").await;
-    scene.agent.order(CONNECTION, "activate").await;
-    scene.relay.until_state(CONNECTION, "active").await;
+    Side::Private.order(&scene, "activate").await;
+    both_show(&scene, &[]).await;
     passes_calls(&scene).await;
 }
 
@@ -114,16 +106,12 @@ async fn what_both_sides_deactivated_needs_both_to_be_active() {
 async fn many_changes_one_after_the_other_end_as_the_last_one_says() {
     let scene = scene().await;
     for _ in 0..10 {
-        scene.relay.order(CONNECTION, "deactivate").await;
-        scene.agent.order(CONNECTION, "deactivate").await;
-        scene.relay.order(CONNECTION, "activate").await;
-        scene.agent.order(CONNECTION, "activate").await;
+        for verb in ["deactivate", "activate"] {
+            Side::Public.order(&scene, verb).await;
+            Side::Private.order(&scene, verb).await;
+        }
     }
-    scene.relay.until_state(CONNECTION, "active").await;
-    scene
-        .agent
-        .until(CONNECTION, is_deactivated(false, false))
-        .await;
+    both_show(&scene, &[]).await;
     passes_calls(&scene).await;
 }
 
@@ -131,12 +119,9 @@ async fn many_changes_one_after_the_other_end_as_the_last_one_says() {
 async fn what_changed_while_the_agent_was_away_is_told_on_the_next_link() {
     let mut scene = scene().await;
     scene.agent.stop().await;
-    scene.relay.order(CONNECTION, "deactivate").await;
+    Side::Public.order(&scene, "deactivate").await;
     scene.agent.go_on().await;
-    scene
-        .agent
-        .until(CONNECTION, is_deactivated(false, true))
-        .await;
+    both_show(&scene, &[Side::Public]).await;
     scene.relay.until_online(CONNECTION).await;
     refuses_calls(&scene, "this side").await;
 }
@@ -145,12 +130,9 @@ async fn what_changed_while_the_agent_was_away_is_told_on_the_next_link() {
 async fn what_changed_while_the_relay_was_away_is_told_on_the_next_link() {
     let mut scene = scene().await;
     scene.relay.stop().await;
-    scene.agent.order(CONNECTION, "deactivate").await;
+    Side::Private.order(&scene, "deactivate").await;
     scene.relay.go_on().await;
-    scene
-        .relay
-        .until_state(CONNECTION, "deactivated by the far side")
-        .await;
+    both_show(&scene, &[Side::Private]).await;
     scene.relay.until_online(CONNECTION).await;
     refuses_calls(&scene, "far side").await;
 }
@@ -158,12 +140,9 @@ async fn what_changed_while_the_relay_was_away_is_told_on_the_next_link() {
 #[tokio::test]
 async fn a_deactivated_connection_is_still_so_after_both_sides_restarted() {
     let mut scene = scene().await;
-    scene.agent.order(CONNECTION, "deactivate").await;
-    scene
-        .relay
-        .until_state(CONNECTION, "deactivated by the far side")
-        .await;
-    scene.relay.order(CONNECTION, "deactivate").await;
+    Side::Private.order(&scene, "deactivate").await;
+    both_show(&scene, &[Side::Private]).await;
+    Side::Public.order(&scene, "deactivate").await;
     scene.relay.stop().await;
     scene.agent.stop().await;
     scene.relay.go_on().await;
@@ -171,10 +150,7 @@ async fn a_deactivated_connection_is_still_so_after_both_sides_restarted() {
     scene.relay.until_online(CONNECTION).await;
     let words = scene.relay.connection(CONNECTION).await["state_text"].clone();
     assert_eq!(words, "deactivated by both sides");
-    scene
-        .agent
-        .until(CONNECTION, is_deactivated(true, true))
-        .await;
+    both_show(&scene, &[Side::Private, Side::Public]).await;
 }
 
 #[tokio::test]
