@@ -7,7 +7,9 @@ use relay_agent::invitation::Invitation;
 use crate::harness::program::{self, AGENT};
 use crate::harness::relay::RelayHome;
 use crate::harness::wire::Mode;
-use crate::harness::{CONNECTION, Scene, TestAgent, TestRelay, Upstream, Wire, answers, soon};
+use crate::harness::{
+    CONNECTION, Home as _, Scene, TestAgent, TestRelay, Upstream, Wire, answers, soon,
+};
 
 #[tokio::test]
 async fn an_accepted_invitation_carries_calls() {

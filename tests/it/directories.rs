@@ -10,7 +10,7 @@ use nix::unistd::geteuid;
 use crate::harness::agent::AgentHome;
 use crate::harness::program::{self, AGENT, Daemon, Output, RELAY};
 use crate::harness::relay::RelayHome;
-use crate::harness::{TestAgent, TestRelay};
+use crate::harness::{Home as _, TestAgent, TestRelay};
 
 /// Somebody else.
 const NOBODY: u32 = 65534;

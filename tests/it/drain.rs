@@ -9,7 +9,7 @@ use relay_agent::shutdown::Ended;
 use crate::harness::answers::{Pieces, in_pieces};
 use crate::harness::caller::next_piece;
 use crate::harness::program::{AGENT, Daemon, RELAY};
-use crate::harness::{CONNECTION, Scene, TestRelay, Upstream, answers, wait_until};
+use crate::harness::{CONNECTION, Home as _, Scene, TestRelay, Upstream, answers, wait_until};
 
 /// A scene whose service answers `/` at once and everything else in pieces, and what feeds those.
 async fn scene() -> (Scene, Pieces) {

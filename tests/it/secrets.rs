@@ -11,7 +11,7 @@ use relay_agent::invitation::Invitation;
 use crate::harness::agent::AgentHome;
 use crate::harness::program::{self, AGENT, Daemon, RELAY};
 use crate::harness::relay::RelayHome;
-use crate::harness::{CONNECTION, Caller, Upstream, answers};
+use crate::harness::{CONNECTION, Caller, Home as _, Upstream, answers};
 
 const CREDENTIAL: &str = "Basic bWFya2VkLWNyZWRlbnRpYWwtb2YtdGhlLXVwc3RyZWFt";
 const OF_THE_CALLER: &str = "Basic bWFya2VkLWNyZWRlbnRpYWwtb2YtdGhlLWNhbGxlcg";

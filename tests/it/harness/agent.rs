@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use super::relay::{ask, private_directory};
-use super::{soon, wait_until};
+use super::in_process::{Home, InProcess, ask, private_directory};
+use super::wait_until;
 
 /// Where an agent keeps what outlives it.
 pub(crate) struct AgentHome {
@@ -22,15 +22,7 @@ pub(crate) struct AgentHome {
 }
 
 /// An agent that runs in this process, until it is dropped.
-pub(crate) struct TestAgent {
-    home: AgentHome,
-    running: Option<Running>,
-}
-
-struct Running {
-    shutdown: Shutdown,
-    task: JoinHandle<Ended>,
-}
+pub(crate) type TestAgent = InProcess<AgentHome>;
 
 impl AgentHome {
     /// A new one; `lines` come last in the configuration: upstreams.
@@ -70,9 +62,27 @@ impl AgentHome {
     pub(crate) fn state(&self) -> PathBuf {
         self.directory.path().join("state")
     }
+}
 
-    pub(crate) fn socket(&self) -> PathBuf {
+impl Home for AgentHome {
+    const NAME: &str = "agent";
+
+    fn socket(&self) -> PathBuf {
         self.directory.path().join("admin.sock")
+    }
+
+    async fn begin(&self, shutdown: Shutdown) -> JoinHandle<Ended> {
+        let file = self.file();
+        let config = AgentConfig::read(Some(&file)).unwrap();
+        let log = LogHandle::detached(LogLevel::Info);
+        let agent = Agent::build(&config, Some(file), log, shutdown).unwrap();
+        let task = tokio::spawn(agent.run());
+        let socket = self.socket();
+        wait_until("the agent answers", async || {
+            ask(&socket, Method::GET, "/healthz", None).await.0 == StatusCode::OK
+        })
+        .await;
+        task
     }
 }
 
@@ -86,69 +96,6 @@ impl TestAgent {
         Self::at(AgentHome::new(lines)).await
     }
 
-    /// Where another agent left off.
-    pub(crate) async fn at(home: AgentHome) -> Self {
-        let mut agent = Self {
-            home,
-            running: None,
-        };
-        agent.go_on().await;
-        agent
-    }
-
-    /// Starts it where it left off.
-    pub(crate) async fn go_on(&mut self) {
-        assert!(self.running.is_none());
-        let file = self.home.file();
-        let config = AgentConfig::read(Some(&file)).unwrap();
-        let shutdown = Shutdown::new();
-        let log = LogHandle::detached(LogLevel::Info);
-        let agent = Agent::build(&config, Some(file), log, shutdown.clone()).unwrap();
-        let task = tokio::spawn(agent.run());
-        self.running = Some(Running { shutdown, task });
-        let socket = self.home.socket();
-        wait_until("the agent answers", async || {
-            ask(&socket, Method::GET, "/healthz", None).await.0 == StatusCode::OK
-        })
-        .await;
-    }
-
-    /// Ends it in good order.
-    pub(crate) async fn stop(&mut self) -> Ended {
-        self.drain();
-        self.ended().await
-    }
-
-    /// As SIGTERM does.
-    pub(crate) fn drain(&self) {
-        self.running.as_ref().unwrap().shutdown.start_drain();
-    }
-
-    /// As a second SIGTERM does.
-    pub(crate) fn stop_now(&self) {
-        self.running.as_ref().unwrap().shutdown.stop_now();
-    }
-
-    /// Waits for its end.
-    pub(crate) async fn ended(&mut self) -> Ended {
-        let running = self.running.take().unwrap();
-        soon("the agent's end", running.task).await.unwrap()
-    }
-
-    pub(crate) const fn home(&self) -> &AgentHome {
-        &self.home
-    }
-
-    /// Asks by the admin socket.
-    pub(crate) async fn ask(
-        &self,
-        method: Method,
-        target: &str,
-        body: Option<Value>,
-    ) -> (StatusCode, Value) {
-        ask(&self.home.socket(), method, target, body).await
-    }
-
     /// Tries to accept an invitation.
     pub(crate) async fn try_accept(&self, code: &str) -> (StatusCode, Value) {
         let body = json!({"code": code, "project": "SYNC"});
@@ -159,14 +106,6 @@ impl TestAgent {
     pub(crate) async fn accept(&self, code: &str) -> Value {
         let (status, answer) = self.try_accept(code).await;
         assert!(status.is_success(), "{status} {answer}");
-        answer
-    }
-
-    /// Activates, deactivates…
-    pub(crate) async fn order(&self, name: &str, verb: &str) -> Value {
-        let target = format!("/v1/connections/{name}/{verb}");
-        let (status, answer) = self.ask(Method::POST, &target, None).await;
-        assert_eq!(status, StatusCode::OK, "{answer}");
         answer
     }
 
@@ -209,14 +148,6 @@ impl TestAgent {
     pub(crate) async fn until_online(&self, name: &str) {
         self.until(name, |connection| connection.link.is_online())
             .await;
-    }
-}
-
-impl Drop for TestAgent {
-    fn drop(&mut self) {
-        if let Some(running) = &self.running {
-            running.shutdown.stop_now();
-        }
     }
 }
 

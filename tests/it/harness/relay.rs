@@ -1,13 +1,11 @@
 //! A relay in this process: self-signed TLS and a plain listener on an address that no other test has.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use http::{Method, StatusCode};
-use relay_agent::admin_socket::client;
 use relay_agent::logging::{LogHandle, LogLevel};
 use relay_agent::relay::Relay;
 use relay_agent::relay::config::RelayConfig;
@@ -16,7 +14,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use super::{Cable, Wire, soon, wait_until};
+use super::in_process::{Home, InProcess, private_directory};
+use super::{Cable, Wire, wait_until};
 
 const TLS_PORT: u16 = 8443;
 const PLAIN_PORT: u16 = 8080;
@@ -31,15 +30,7 @@ pub(crate) struct RelayHome {
 }
 
 /// A relay that runs in this process, until it is dropped.
-pub(crate) struct TestRelay {
-    home: RelayHome,
-    running: Option<Running>,
-}
-
-struct Running {
-    shutdown: Shutdown,
-    task: JoinHandle<Ended>,
-}
+pub(crate) type TestRelay = InProcess<RelayHome>;
 
 impl RelayHome {
     /// A new one; `lines` come first in the configuration, so keys of the root and then sections.
@@ -117,10 +108,6 @@ impl RelayHome {
         self.directory.path().join("state")
     }
 
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.directory.path().join(format!("{}.sock", self.name))
-    }
-
     /// Host and port of the TLS listener.
     pub(crate) fn authority(&self) -> String {
         format!("{}:{TLS_PORT}", self.host)
@@ -136,6 +123,21 @@ impl RelayHome {
     }
 }
 
+impl Home for RelayHome {
+    const NAME: &str = "relay";
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join(format!("{}.sock", self.name))
+    }
+
+    async fn begin(&self, shutdown: Shutdown) -> JoinHandle<Ended> {
+        let config = RelayConfig::load(Some(&self.file()), []).unwrap();
+        let log = LogHandle::detached(LogLevel::Info);
+        let relay = Relay::build(config, log, shutdown).await.unwrap();
+        tokio::spawn(relay.run())
+    }
+}
+
 impl TestRelay {
     pub(crate) async fn start() -> Self {
         Self::start_with("").await
@@ -144,63 +146,6 @@ impl TestRelay {
     /// With more lines for the configuration.
     pub(crate) async fn start_with(lines: &str) -> Self {
         Self::at(RelayHome::new(lines)).await
-    }
-
-    /// Where another relay left off.
-    pub(crate) async fn at(home: RelayHome) -> Self {
-        let mut relay = Self {
-            home,
-            running: None,
-        };
-        relay.go_on().await;
-        relay
-    }
-
-    /// Starts it where it left off.
-    pub(crate) async fn go_on(&mut self) {
-        assert!(self.running.is_none());
-        let config = RelayConfig::load(Some(&self.home.file()), []).unwrap();
-        let shutdown = Shutdown::new();
-        let log = LogHandle::detached(LogLevel::Info);
-        let relay = Relay::build(config, log, shutdown.clone()).await.unwrap();
-        let task = tokio::spawn(relay.run());
-        self.running = Some(Running { shutdown, task });
-    }
-
-    /// Ends it in good order.
-    pub(crate) async fn stop(&mut self) -> Ended {
-        self.drain();
-        self.ended().await
-    }
-
-    /// As SIGTERM does.
-    pub(crate) fn drain(&self) {
-        self.running.as_ref().unwrap().shutdown.start_drain();
-    }
-
-    /// As a second SIGTERM does.
-    pub(crate) fn stop_now(&self) {
-        self.running.as_ref().unwrap().shutdown.stop_now();
-    }
-
-    /// Waits for its end.
-    pub(crate) async fn ended(&mut self) -> Ended {
-        let running = self.running.take().unwrap();
-        soon("the relay's end", running.task).await.unwrap()
-    }
-
-    pub(crate) const fn home(&self) -> &RelayHome {
-        &self.home
-    }
-
-    /// Asks by the admin socket.
-    pub(crate) async fn ask(
-        &self,
-        method: Method,
-        target: &str,
-        body: Option<Value>,
-    ) -> (StatusCode, Value) {
-        ask(&self.home.socket(), method, target, body).await
     }
 
     /// Initiates `<local>_to_<remote>`; the answer is its invitation code.
@@ -227,14 +172,6 @@ impl TestRelay {
         view
     }
 
-    /// Activates, deactivates…
-    pub(crate) async fn order(&self, name: &str, verb: &str) -> Value {
-        let target = format!("/v1/connections/{name}/{verb}");
-        let (status, view) = self.ask(Method::POST, &target, None).await;
-        assert_eq!(status, StatusCode::OK, "{view}");
-        view
-    }
-
     pub(crate) async fn remove(&self, name: &str) {
         let target = format!("/v1/connections/{name}");
         let (status, view) = self.ask(Method::DELETE, &target, None).await;
@@ -256,7 +193,7 @@ impl TestRelay {
 
     /// Changes the store behind the relay's back, as the passing of time would.
     pub(crate) fn rewrite_store(&self, statement: &str) {
-        let store = rusqlite::Connection::open(self.home.state().join("relay.db")).unwrap();
+        let store = rusqlite::Connection::open(self.home().state().join("relay.db")).unwrap();
         assert!(store.execute(statement, []).unwrap() > 0, "{statement}");
     }
 
@@ -268,34 +205,4 @@ impl TestRelay {
         })
         .await;
     }
-}
-
-impl Drop for TestRelay {
-    fn drop(&mut self) {
-        if let Some(running) = &self.running {
-            running.shutdown.stop_now();
-        }
-    }
-}
-
-/// Asks a daemon by its admin socket; the answer is JSON, or null.
-pub(crate) async fn ask(
-    socket: &Path,
-    method: Method,
-    target: &str,
-    body: Option<Value>,
-) -> (StatusCode, Value) {
-    let asked = client::request(socket, method, target, body.as_ref());
-    let (status, bytes) = soon("an admin socket's answer", asked).await.unwrap();
-    let value = if bytes.is_empty() {
-        Value::Null
-    } else {
-        serde_json::from_slice(&bytes).unwrap()
-    };
-    (status, value)
-}
-
-/// A directory as daemons want it for their state.
-pub(crate) fn private_directory(path: &Path) {
-    fs::DirBuilder::new().mode(0o700).create(path).unwrap();
 }
