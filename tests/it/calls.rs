@@ -22,8 +22,11 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use upstream::{Upstream, channel};
+use upstream::Upstream;
 use world::{World, within};
+
+use crate::harness::CONNECTION;
+use crate::harness::answers::in_pieces;
 
 #[tokio::test]
 async fn path_and_query_reach_the_upstream_byte_for_byte_and_headers_by_the_rules() {
@@ -129,17 +132,12 @@ async fn each_refusal_has_its_status_and_says_that_nothing_was_sent() {
 #[tokio::test]
 async fn a_deactivated_connection_refuses_calls_and_an_offline_agent_says_when_to_come_back() {
     let (_upstream, world) = world().await;
-    let path = "/v1/connections/acme_to_widgets";
-    world
-        .ask("relay", Method::POST, &format!("{path}/deactivate"), None)
-        .await;
+    world.relay.order(CONNECTION, "deactivate").await;
     let refused = world.call(world.get("/open/x")).await;
     assert_eq!(refused.status(), StatusCode::CONFLICT);
-    world
-        .ask("relay", Method::POST, &format!("{path}/activate"), None)
-        .await;
+    world.relay.order(CONNECTION, "activate").await;
     world.agent.stop_now();
-    world.wait_for_link("reconnecting").await;
+    world.relay.until_link(CONNECTION, "reconnecting").await;
     let refused = world.call(world.get("/open/x")).await;
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.headers().contains_key("retry-after"));
@@ -201,7 +199,7 @@ async fn each_event_arrives_before_the_next_is_made() {
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
     let mut body = answer.into_body();
     for event in ["data: 1\n\n", "data: 2\n\n", "data: 3\n\n"] {
-        upstream.events.send(event).unwrap();
+        upstream.events.send(event);
         let frame = within(body.frame()).await.unwrap().unwrap();
         assert_eq!(frame.into_data().unwrap(), event);
     }
@@ -213,7 +211,7 @@ async fn a_caller_that_goes_away_ends_the_upstreams_request() {
     let answer = world.call(world.get("/open/events")).await;
     assert_eq!(answer.status(), StatusCode::OK);
     drop(answer);
-    within(upstream.events.closed()).await;
+    within(upstream.events.unread()).await;
 }
 
 #[tokio::test]
@@ -238,11 +236,11 @@ async fn a_caller_that_goes_away_before_the_answer_ends_the_upstreams_request() 
 #[tokio::test]
 async fn a_caller_that_goes_away_in_the_middle_of_its_body_ends_the_upstreams_request() {
     let (upstream, world) = world().await;
-    let (pieces, body) = channel();
+    let (pieces, body) = in_pieces();
     let request = world.request(Method::POST, "/open/never", body);
     let mut caller = world.http1().await;
     let call = tokio::spawn(async move { caller.send_request(request).await });
-    pieces.send("the first half").unwrap();
+    pieces.send("the first half");
     within(upstream.begun.notified()).await;
     call.abort();
     within(upstream.given_up.notified()).await;

@@ -13,7 +13,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use relay_agent::body::{self, Body};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
+
+use crate::harness::answers::{Pieces, in_pieces};
 
 /// The size of each piece of `/open/endless`.
 const PIECE: usize = 64 * 1024;
@@ -23,7 +25,7 @@ pub(crate) struct Upstream {
     /// Its address.
     pub(crate) url: String,
     /// Sends the events of `/open/events`; closed when their reader has gone.
-    pub(crate) events: mpsc::UnboundedSender<&'static str>,
+    pub(crate) events: Pieces,
     /// Told when a request to `/open/never`, or one with a body that breaks off, is given up.
     pub(crate) given_up: Arc<Notify>,
     /// Told when such a request has begun.
@@ -37,7 +39,7 @@ impl Upstream {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (events, body) = channel();
+        let (events, body) = in_pieces();
         let state = Arc::new(State {
             events: Mutex::new(Some(body)),
             given_up: Arc::new(Notify::new()),
@@ -133,17 +135,4 @@ async fn answer(request: Request<Incoming>, state: &State) -> Response<Body> {
             .unwrap(),
         _ => Response::new(body::full(request.uri().to_string())),
     }
-}
-
-/// A body made of what is sent into the channel.
-pub(crate) fn channel() -> (mpsc::UnboundedSender<&'static str>, Body) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let frames = stream::unfold(receiver, |mut receiver| async move {
-        let text: &'static str = receiver.recv().await?;
-        Some((
-            Ok::<_, Infallible>(Frame::data(Bytes::from(text))),
-            receiver,
-        ))
-    });
-    (sender, body::streaming(StreamBody::new(Box::pin(frames))))
 }

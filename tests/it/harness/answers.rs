@@ -89,6 +89,11 @@ impl Pieces {
         let _ = self.0.send(Ok(Frame::data(Bytes::from(piece.to_owned()))));
     }
 
+    /// Waits until nobody reads the body any more.
+    pub(crate) async fn unread(&self) {
+        self.0.closed().await;
+    }
+
     /// Breaks off.
     pub(crate) fn fail(self) {
         let _ = self.0.send(Err(BodyError::from("cut")));
