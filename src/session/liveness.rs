@@ -21,7 +21,7 @@ pub(super) const DEAD_AFTER: Duration = Duration::from_secs(10);
 /// or so; silence of that length happens on a bad path that lives.
 const DEAD_AFTER_ROUND_TRIPS: u32 = 15;
 /// However slow the path: longer than this nobody waits.
-const DEAD_AFTER_AT_MOST: Duration = Duration::from_secs(30);
+pub(super) const DEAD_AFTER_AT_MOST: Duration = Duration::from_secs(30);
 /// How much one new measurement changes the smoothed round trip (RFC 6298, section 2).
 const SMOOTHING: u32 = 8;
 
@@ -36,8 +36,8 @@ pub(super) struct Liveness {
     /// A ping is to be sent.
     wants_ping: bool,
     next_token: u64,
-    /// When the ping with the last token was sent.
-    pinged_at: Duration,
+    /// When the ping with the last token was sent; nothing once it was answered, so that an answer counts once.
+    pinged_at: Option<Duration>,
     round_trip: Duration,
 }
 
@@ -50,7 +50,7 @@ impl Liveness {
             is_doubtful: false,
             wants_ping: false,
             next_token: 1,
-            pinged_at: now,
+            pinged_at: None,
             round_trip,
         }
     }
@@ -78,8 +78,10 @@ impl Liveness {
 
     /// A pong arrived; the one to the last ping measures the path.
     pub(super) fn answered(&mut self, token: u64, now: Duration) {
-        if token == self.next_token - 1 {
-            let measured = now.saturating_sub(self.pinged_at);
+        if token == self.next_token - 1
+            && let Some(pinged_at) = self.pinged_at.take()
+        {
+            let measured = now.saturating_sub(pinged_at);
             self.round_trip = self.round_trip / SMOOTHING * (SMOOTHING - 1) + measured / SMOOTHING;
         }
     }
@@ -122,7 +124,7 @@ impl Liveness {
         self.asked(now);
         let token = self.next_token;
         self.next_token += 1;
-        self.pinged_at = now;
+        self.pinged_at = Some(now);
         Some(token)
     }
 
@@ -137,7 +139,9 @@ impl Liveness {
     }
 
     fn ask_after(&self) -> Duration {
-        ASK_AFTER.max(self.round_trip.saturating_mul(2))
+        ASK_AFTER
+            .max(self.round_trip.saturating_mul(2))
+            .min(self.dead_after())
     }
 
     fn doubt_after(&self) -> Duration {

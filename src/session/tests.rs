@@ -6,7 +6,7 @@ mod resume;
 use proptest::prelude::*;
 
 use self::pair::{Cable, Pair};
-use super::liveness::{ASK_AFTER, DEAD_AFTER, DOUBT_AFTER, IDLE_PING_AFTER};
+use super::liveness::{ASK_AFTER, DEAD_AFTER, DEAD_AFTER_AT_MOST, DOUBT_AFTER, IDLE_PING_AFTER};
 use super::*;
 use crate::protocol::frame::MAX_PAYLOAD;
 
@@ -302,6 +302,26 @@ fn the_round_trip_is_measured_by_pings() {
     pair.run(1_000 * SECOND).unwrap();
     for end in &pair.ends {
         assert!(end.session.round_trip() > Duration::from_millis(1_900));
+    }
+}
+
+#[test]
+fn answers_to_no_ping_do_not_make_a_dead_path_pass_for_a_slow_one() {
+    let mut session = new_session();
+    session.ping();
+    session.poll_frame(Duration::ZERO).unwrap();
+    for minute in 1..1_000 {
+        let now = minute * 60 * SECOND;
+        session.handle_frame(Frame::Pong(1).encode(), now).unwrap();
+    }
+    let quiet_since = 999 * 60 * SECOND;
+    session.write(Lane::Inward, b"x");
+    session.poll_frame(quiet_since).unwrap();
+    let mut now = quiet_since;
+    while session.handle_timeout(now).is_ok() {
+        now = session.poll_timeout();
+        session.poll_frame(now);
+        assert!(now - quiet_since <= DEAD_AFTER_AT_MOST, "{now:?}");
     }
 }
 
