@@ -8,6 +8,7 @@ mod activity;
 mod keeping;
 mod linking;
 mod online;
+mod retirement;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -18,6 +19,7 @@ use self::activity::{Activity, DialFailure};
 use self::keeping::Removals;
 use self::online::Online;
 pub(in crate::agent) use self::online::last_seen;
+use self::retirement::Retirement;
 use crate::agent::command::{CommandError, Removal};
 use crate::agent::control::{ControlMessage, TellError};
 use crate::agent::lifecycle::{Happening, Phase};
@@ -145,6 +147,8 @@ pub struct LinkTask {
     /// Whether the relay said last that another agent with this identity holds the link.
     is_copy: bool,
     removals: Removals,
+    /// Holds the links that another took the place of.
+    retirement: Retirement,
 }
 
 impl LinkTask {
@@ -197,6 +201,7 @@ impl LinkTask {
             dialled_deactivated: false,
             is_copy: false,
             removals: Removals::default(),
+            retirement: Retirement::new(),
         };
         let ends = LinkTaskEnds {
             orders: order_sender,

@@ -18,7 +18,7 @@ use crate::identity::{ConnectionId, PublicKey, SigningKey};
 use crate::invitation::{RelayUrl, TlsPin};
 use crate::protocol::handshake::{
     AgentHello, Binding, Established, HandshakeError, Introduction, MOVE, RESUME, Refusal,
-    RefusalCode, Resumed,
+    RefusalCode, Resumed, SessionGrant,
 };
 use crate::protocol::{LINK_PATH, SOFTWARE, SUBPROTOCOL};
 use crate::session::WINDOW;
@@ -27,6 +27,9 @@ use crate::session::WINDOW;
 const MAX_ANSWER: usize = 64 * 1024;
 /// How long a single request may take after the connection stands.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+/// The longest time for which a session is kept without a WebSocket, whatever the relay says: as long as
+/// a relay can be told to.
+const LONGEST_RESUME_WINDOW: u64 = 3600;
 /// How long to wait after a proof was refused that something on the way may have changed: nothing will
 /// be otherwise before somebody has looked at it.
 const DOUBTFUL_RETRY_AFTER: Duration = Duration::from_secs(300);
@@ -54,10 +57,7 @@ pub struct LinkTarget<'a> {
 /// What a dial led to.
 pub enum Connected {
     /// The link that was to go on does, over a new WebSocket.
-    Resumed {
-        /// Whether the public side has deactivated the connection.
-        deactivated: bool,
-    },
+    Resumed,
     /// A new link.
     New(Box<Link>),
 }
@@ -199,14 +199,23 @@ pub async fn connect(dialer: &Dialer, target: &LinkTarget<'_>) -> Result<Connect
             // The relay counts wrongly; without the session the next dial begins anew.
             link.abandon(&violation.to_string());
         }
-        return Ok(Connected::Resumed {
-            deactivated: peer.deactivated,
-        });
+        return Ok(Connected::Resumed);
     }
-    let grant = established.session.filter(|_| peer.has(RESUME));
+    let grant = established
+        .session
+        .filter(|_| peer.has(RESUME))
+        .map(bounded);
     let mut link = Link::new(target.connection, peer, grant, round_trip, socket);
     link.clock_ahead = clock_ahead(established.relay_time, SystemTime::now());
     Ok(Connected::New(Box::new(link)))
+}
+
+/// The session, kept no longer than makes sense.
+fn bounded(grant: SessionGrant) -> SessionGrant {
+    SessionGrant {
+        resume_window: grant.resume_window.min(LONGEST_RESUME_WINDOW),
+        ..grant
+    }
 }
 
 /// By how many seconds a clock is ahead of `now`, which is this machine's.
@@ -396,6 +405,7 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::handshake::SessionId;
 
     #[test]
     fn a_clock_is_compared_whatever_it_says() {
@@ -403,6 +413,14 @@ mod tests {
         assert_eq!(clock_ahead(1_300, now), Some(300));
         assert_eq!(clock_ahead(0, now), Some(-1_000));
         assert_eq!(clock_ahead(u64::MAX, now), None);
+    }
+
+    #[test]
+    fn no_relay_makes_an_agent_keep_a_session_for_ever() {
+        let id = SessionId::generate().unwrap();
+        let resume_window = u64::MAX;
+        let grant = bounded(SessionGrant { id, resume_window });
+        assert_eq!(grant.resume_window, LONGEST_RESUME_WINDOW);
     }
 
     #[test]

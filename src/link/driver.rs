@@ -336,11 +336,11 @@ impl Driving {
             return Err(Halt::Moved);
         }
         let message = state.session.poll_frame(now);
-        if message.is_some() {
-            for lane in Lane::BOTH {
-                state.wake_writer(lane);
-            }
-        } else {
+        // Also when nothing is left to send: the end of a repetition makes room.
+        for lane in Lane::BOTH {
+            state.wake_writer(lane);
+        }
+        if message.is_none() {
             match &mut state.driver {
                 Some(waker) => waker.clone_from(cx.waker()),
                 none => *none = Some(cx.waker().clone()),

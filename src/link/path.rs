@@ -1,13 +1,15 @@
 //! Which WebSocket carries a session, seen from outside the driver: what is known of it, and how it is changed.
 //!
 //! The two ends of a move: the relay leaves its WebSocket first ([`LinkHandle::leave_for`]), so that
-//! its counts are exact, and both then take the new one ([`LinkHandle::attach`]).
+//! its counts are exact, and both then take the new one ([`LinkHandle::arrive`], [`LinkHandle::attach`]).
 
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::LinkHandle;
+use super::lane::State;
 use super::websocket::Socket;
 use crate::protocol::frame::LaneCounts;
 use crate::protocol::handshake::{ResumeOffer, Resumed, SessionId};
@@ -36,6 +38,15 @@ impl Path {
             Self::Up | Self::Doubtful => false,
         }
     }
+}
+
+/// The relay has left its WebSocket for another.
+#[cfg(any(test, feature = "relay"))]
+pub(super) struct Leave {
+    /// What the agent is told.
+    pub(super) resumed: Resumed,
+    /// How many it had then left.
+    number: u64,
 }
 
 impl LinkHandle {
@@ -75,23 +86,48 @@ impl LinkHandle {
 
     /// The relay leaves its WebSocket, for a new one on which the agent has received `received` bytes
     /// of each lane. Nothing when the session is over.
+    #[cfg(any(test, feature = "relay"))]
     #[must_use]
-    pub fn leave_for(&self, received: LaneCounts) -> Option<Resumed> {
+    pub(super) fn leave_for(&self, received: LaneCounts) -> Option<Leave> {
         let mut state = self.shared.lock();
         if !state.goes_on() {
             return None;
         }
         state.leave();
-        Some(Resumed {
-            received: state.session.received(),
-            from: state.session.from_here(received),
+        Some(Leave {
+            resumed: Resumed {
+                received: state.session.received(),
+                from: state.session.from_here(received),
+            },
+            number: state.paths_left,
         })
     }
 
-    /// Goes on over a new WebSocket, whose round trip the handshake measured.
+    /// The relay goes on over the WebSocket for which it left the former. When it has meanwhile left that
+    /// one for yet another, the WebSocket is dropped: its counts are of the past, and the agent has given it up.
     ///
     /// # Errors
     /// [`Violation::Resume`]; the session is then of no further use.
+    #[cfg(any(test, feature = "relay"))]
+    pub(super) fn arrive(
+        &self,
+        leave: &Leave,
+        socket: Socket,
+        round_trip: Duration,
+    ) -> Result<(), Violation> {
+        let Resumed { received, from } = leave.resumed;
+        let state = self.shared.lock();
+        if state.paths_left != leave.number {
+            return Ok(());
+        }
+        self.go_on(state, socket, from, received, round_trip)
+    }
+
+    /// The agent goes on over a new WebSocket, whose round trip the handshake measured.
+    ///
+    /// # Errors
+    /// [`Violation::Resume`]; the session is then of no further use.
+    #[cfg(any(test, feature = "agent"))]
     pub(super) fn attach(
         &self,
         socket: Socket,
@@ -99,8 +135,18 @@ impl LinkHandle {
         from_peer: LaneCounts,
         round_trip: Duration,
     ) -> Result<(), Violation> {
+        self.go_on(self.shared.lock(), socket, from_here, from_peer, round_trip)
+    }
+
+    fn go_on(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        socket: Socket,
+        from_here: LaneCounts,
+        from_peer: LaneCounts,
+        round_trip: Duration,
+    ) -> Result<(), Violation> {
         let now = self.shared.now();
-        let mut state = self.shared.lock();
         state
             .session
             .resume(from_here, from_peer, round_trip, now)?;

@@ -252,35 +252,34 @@ impl Proven {
         ))
     }
 
-    /// Goes on with a link over this WebSocket, as the agent offered. Returns the agent back when the
-    /// link's session is over.
+    /// Goes on with a link over this WebSocket, as the agent offered; `deactivated` is asked once the former
+    /// WebSocket carries nothing more. Returns the agent back when the link's session is over.
     ///
     /// # Errors
     /// [`AcceptError`]; the link then waits for another try.
     pub async fn resume(
         mut self,
         link: &LinkHandle,
-        deactivated: bool,
-    ) -> Result<Result<Introduction, Self>, AcceptError> {
+        deactivated: impl FnOnce() -> bool + Send,
+    ) -> Result<Option<Self>, AcceptError> {
         let (Some(offer), Some(grant)) = (self.proof.offer, link.grant()) else {
-            return Ok(Err(self));
+            return Ok(Some(self));
         };
-        let Some(resumed) = link.leave_for(offer.received) else {
-            return Ok(Err(self));
+        let Some(leave) = link.leave_for(offer.received) else {
+            return Ok(Some(self));
         };
         let message = self.challenge.accept(&Acceptance {
-            deactivated,
+            deactivated: deactivated(),
             session: Some(grant),
-            resumed: Some(resumed),
+            resumed: Some(leave.resumed),
         });
         websocket::send(&mut self.websocket, message)
             .await
             .map_err(AcceptError::Exchange)?;
-        let (from, received) = (resumed.from, resumed.received);
-        if let Err(violation) = link.attach(self.websocket, from, received, self.round_trip) {
+        if let Err(violation) = link.arrive(&leave, self.websocket, self.round_trip) {
             link.abandon(&violation.to_string());
         }
-        Ok(Ok(self.proof.peer))
+        Ok(None)
     }
 
     /// Says no, signed, and hangs up.

@@ -108,7 +108,11 @@ impl LinkTask {
     pub(super) async fn refused(&mut self, why: String) -> Option<TaskEnd> {
         if self.record.standing == Standing::RemovedHere {
             // Both sides want it gone; nobody is left to be told.
-            return self.forget(Removal::Done).await;
+            let end = self.forget(Removal::Done).await;
+            if end.is_some() {
+                return end;
+            }
+            // Its files are still there: shown as ended, it can be removed once more.
         }
         tracing::error!(connection = %self.record.name, %why, "the connection has ended");
         let now = SystemTime::now();
@@ -126,6 +130,7 @@ impl LinkTask {
         self.step(Happening::Refused { why });
         self.activity = Activity::Idle;
         self.online = None;
+        self.retirement.end();
         None
     }
 
@@ -138,7 +143,10 @@ impl LinkTask {
         })
         .await
         {
-            Ok(()) => (Some(TaskEnd::Forgotten), Ok(removal)),
+            Ok(()) => {
+                self.retirement.end();
+                (Some(TaskEnd::Forgotten), Ok(removal))
+            }
             Err(error) => {
                 tracing::error!(connection = %self.record.name, error = %chain(&error), "the connection's files could not be removed");
                 (None, Err(CommandError::State(Arc::new(error))))

@@ -58,14 +58,17 @@ impl LinkTask {
         self.is_copy = false;
         let was_moving = std::mem::take(&mut self.is_moving);
         match connected {
-            Connected::Resumed { deactivated } => self.resumed(deactivated),
+            Connected::Resumed => self.resumed(),
             Connected::New(link) => {
                 if let Some(old) = self.online.take() {
-                    if was_moving && !old.is_away() {
-                        old.retire(&self.shutdown);
-                    } else {
-                        tracing::warn!(connection = %self.record.name, why = NOT_KEPT, "the link is made anew, and the calls on the old one end");
-                        old.handle.abandon(NOT_KEPT);
+                    match self.retirement.place() {
+                        Some(place) if was_moving && !old.is_away() => {
+                            old.retire(place, &self.shutdown);
+                        }
+                        Some(_) | None => {
+                            tracing::warn!(connection = %self.record.name, why = NOT_KEPT, "the link is made anew, and the calls on the old one end");
+                            old.handle.abandon(NOT_KEPT);
+                        }
                     }
                 }
                 self.go_online(*link);
@@ -73,8 +76,10 @@ impl LinkTask {
         }
     }
 
-    fn resumed(&mut self, deactivated: bool) {
-        let Some(online) = &mut self.online else {
+    /// What each side knows of the other's state goes on with the session: what the handshake said of it is
+    /// older than what the lanes have carried meanwhile.
+    fn resumed(&mut self) {
+        if self.online.is_none() {
             // The link ended while the relay agreed to go on with it.
             self.step(Happening::DialFailed {
                 why: "the link ended while it was being resumed".to_owned(),
@@ -82,12 +87,10 @@ impl LinkTask {
             });
             self.begin_activity();
             return;
-        };
-        online.relay_knows_deactivated = self.dialled_deactivated;
+        }
         self.facts.resumed += 1;
         self.step(Happening::Resumed);
         tracing::info!(connection = %self.record.name, "the link goes on over a new WebSocket");
-        self.set_deactivated_there(deactivated);
         let path = self.online.as_ref().map(|online| online.path());
         if let Some(Path::Away { why }) = path {
             // Lost again already, which was said while the link still counted as away.
@@ -109,13 +112,18 @@ impl LinkTask {
     }
 
     pub(super) async fn dial_failed(&mut self, error: &DialFailure) -> Option<TaskEnd> {
-        self.is_copy = error.is_copy();
+        self.activity = Activity::Idle;
+        // Whoever is refused beside its own link is no copy: the relay cannot tell the two apart then.
+        self.is_copy = error.is_copy() && !matches!(self.phase, Phase::Online { .. });
         if error.is_final() {
             self.close_link(CloseCode::Internal, "the relay refused to go on");
             return self.refused(error.why()).await;
         }
         if self.is_copy && self.record.standing == Standing::RemovedHere {
-            return self.forget(Removal::OnlyHere).await;
+            let end = self.forget(Removal::OnlyHere).await;
+            if end.is_some() {
+                return end;
+            }
         }
         let why = error.why();
         let retry_in = self.redial.next_delay(error.retry_after());
@@ -158,8 +166,13 @@ impl LinkTask {
                 None
             }
             Path::Doubtful => {
-                tracing::info!(connection = %self.record.name, "an answer of the relay is overdue; a second WebSocket is tried beside the first");
-                if !self.draining && !matches!(self.activity, Activity::Dialling(_)) {
+                tracing::info!(connection = %self.record.name, "an answer of the relay is overdue");
+                // A second WebSocket is tried beside the first, where the session can go on over it.
+                let can_move = self
+                    .online
+                    .as_ref()
+                    .is_some_and(|online| online.is_resumable());
+                if can_move && !self.draining && !matches!(self.activity, Activity::Dialling(_)) {
                     self.activity = self.dial();
                 }
                 None

@@ -5,7 +5,7 @@
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Event;
+use super::retirement::RetirementPlace;
 use crate::agent::arrival::{Arrivals, Gate};
 use crate::agent::control::{self, ControlMessage, TellError};
 use crate::agent::live::Live;
@@ -23,9 +24,8 @@ use crate::link::{Link, LinkEnd, LinkHandle};
 use crate::protocol::CloseCode;
 use crate::shutdown::Shutdown;
 
-/// How long the calls on a link that another took the place of may go on: longer than a relay that is
-/// about to stop waits for them.
-const RETIRE_AT_MOST: Duration = Duration::from_secs(2 * 3600);
+/// Why the calls end on a link that the agent has moved away from, and that is then cut.
+const MOVED_AND_CUT: &str = "the WebSocket was lost after the agent had moved to another link";
 
 /// A control message on its way.
 type Telling = Pin<Box<dyn Future<Output = (ControlMessage, Result<(), TellError>)> + Send>>;
@@ -130,8 +130,14 @@ impl Online {
         *self.path.borrow() == Path::Doubtful
     }
 
-    /// Another link takes new calls; this one ends when those under way have ended.
-    pub(super) fn retire(mut self, shutdown: &Shutdown) {
+    /// Whether the link can go on over another WebSocket.
+    pub(super) fn is_resumable(&self) -> bool {
+        self.handle.session().is_some()
+    }
+
+    /// Another link takes new calls; this one ends when those under way have ended, or it loses its
+    /// WebSocket: nobody dials for it any more.
+    pub(super) fn retire(mut self, place: RetirementPlace, shutdown: &Shutdown) {
         self.retiring.cancel();
         let ending = async move {
             loop {
@@ -139,6 +145,9 @@ impl Online {
                     Event::Served => self
                         .handle
                         .close(CloseCode::Superseded, "the agent has moved"),
+                    Event::PathChanged(path) if path.is_away() => {
+                        self.handle.abandon(MOVED_AND_CUT);
+                    }
                     Event::LinkEnded(_) => return,
                     Event::Told(_)
                     | Event::Delivered(..)
@@ -151,7 +160,15 @@ impl Online {
                 }
             }
         };
-        shutdown.spawn(tokio::time::timeout(RETIRE_AT_MOST, ending));
+        let stopping = shutdown.stopping();
+        shutdown.spawn(async move {
+            tokio::select! {
+                // Whatever comes first ends the link, by dropping it.
+                () = ending => {}
+                () = place.over() => {}
+                () = stopping => {}
+            }
+        });
     }
 
     /// Tells the relay what it does not know of this side yet, one message at a time.

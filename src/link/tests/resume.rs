@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::path::Path;
 use super::*;
-use crate::protocol::handshake::SessionId;
+use crate::protocol::handshake::{Resumed, SessionId};
 
 const WINDOW_SECONDS: u64 = 120;
 
@@ -96,12 +96,10 @@ impl Linked {
 
     async fn resume_over(&mut self, (agent, relay, cutter): (DuplexStream, DuplexStream, Cutter)) {
         let offer = self.agent.offer().unwrap();
-        let resumed = self.relay.leave_for(offer.received).unwrap();
+        let leave = self.relay.leave_for(offer.received).unwrap();
         let relay = websocket(relay, Role::Server).await;
-        let (from, received) = (resumed.from, resumed.received);
-        self.relay
-            .attach(relay, from, received, Duration::ZERO)
-            .unwrap();
+        let Resumed { from, received } = leave.resumed;
+        self.relay.arrive(&leave, relay, Duration::ZERO).unwrap();
         let agent = websocket(agent, Role::Client).await;
         self.agent
             .attach(agent, received, from, Duration::ZERO)
@@ -256,6 +254,21 @@ async fn a_link_that_was_left_for_a_websocket_that_never_came_lets_the_agent_not
     let offer = link.agent.offer().unwrap();
     link.relay.leave_for(offer.received).unwrap();
     link.agent.path().wait_for(Path::is_away).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_websocket_that_comes_after_the_next_one_is_passed_over() {
+    let mut link = linked(WINDOW_SECONDS).await;
+    assert_eq!(call(&link.client, "before").await, "before");
+    let offer = link.agent.offer().unwrap();
+    let late = link.relay.leave_for(offer.received).unwrap();
+    link.resume().await;
+    assert_eq!(call(&link.client, "meanwhile").await, "meanwhile");
+    let (_agent, relay, _cutter) = pipe(u64::MAX);
+    let relay = websocket(relay, Role::Server).await;
+    link.relay.arrive(&late, relay, Duration::ZERO).unwrap();
+    assert_eq!(call(&link.client, "after").await, "after");
+    assert_eq!(*link.agent.path().borrow(), Path::Up);
 }
 
 #[tokio::test(start_paused = true)]

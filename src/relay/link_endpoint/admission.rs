@@ -74,10 +74,7 @@ impl LinkEndpoint {
         // Only those who have proven nothing are bounded.
         drop(place);
         let told_deactivated = introduction.deactivated;
-        let Some(proven) = self
-            .resume(proven, &connection, told_deactivated, origin)
-            .await?
-        else {
+        let Some(proven) = self.resume(proven, &connection, origin).await? else {
             return Ok(None);
         };
         // The connection's one link is for one who proved its identity: a stranger cannot take it.
@@ -112,7 +109,6 @@ impl LinkEndpoint {
         &self,
         proven: Proven,
         connection: &Arc<Connection>,
-        told_deactivated: bool,
         origin: Origin,
     ) -> Result<Option<Proven>, AcceptError> {
         let live = match proven.offer() {
@@ -122,21 +118,16 @@ impl LinkEndpoint {
         let Some(live) = live else {
             return Ok(Some(proven));
         };
-        match proven.resume(&live.handle, told_deactivated).await? {
-            Ok(peer) => {
+        // What was true at the hello may have changed since, and the lanes have told it.
+        let deactivated = || connection.record().deactivated.here;
+        match proven.resume(&live.handle, deactivated).await? {
+            None => {
                 live.moved_to(origin.address);
                 connection.link_changed();
                 tracing::info!(connection = %connection.name(), from = %origin.address, "the link goes on over a new WebSocket");
-                let connections = &self.shared.connections;
-                if let Err(error) = connections
-                    .far_side_state(connection, peer.deactivated)
-                    .await
-                {
-                    tracing::error!(connection = %connection.name(), error = %chain(&error), "the far side's state was not stored");
-                }
                 Ok(None)
             }
-            Err(proven) => Ok(Some(proven)),
+            Some(proven) => Ok(Some(proven)),
         }
     }
 
@@ -159,8 +150,8 @@ impl LinkEndpoint {
 
 /// Lets both sides know that another machine has the agent's identity.
 fn tell_of_duplicate(connection: &Arc<Connection>, origin: Origin) {
-    connection.note_duplicate(clock::now(), origin.address);
-    let Some(live) = connection.live() else {
+    let is_news = connection.note_duplicate(clock::now(), origin.address);
+    let Some(live) = connection.live().filter(|_| is_news) else {
         return;
     };
     let message = DuplicateMessage {

@@ -63,7 +63,7 @@ impl LinkEndpoint {
         }
         let control = control::Control::new(&self.shared, &connection, go_aheads);
         let serving = http2::serve(outward, control, self.shared.shutdown.stopping());
-        let drained = self.drained(&connection, &peer, &client);
+        let drained = self.drained(&connection, &peer, &client, &handle);
         let telling = tell_of_changes(&connection, told_deactivated, &client, &handle, drained);
         // In a task of its own: frames come often, what the others wait for hardly ever.
         let mut driver = AbortOnDropHandle::new(tokio::spawn(driver.run()));
@@ -78,22 +78,30 @@ impl LinkEndpoint {
             }
             never = telling => match never {},
             never = watch_the_path(&connection, &handle) => match never {},
-            never = self.ask_to_move(&peer, &client) => match never {},
+            never = self.ask_to_move(&peer, &client, &handle) => match never {},
         };
         tracing::info!(connection = %name, reason = %end, "link ended");
     }
 
-    /// Completes when the relay drains, the agent had time to move and nothing is under way, or when the
-    /// relay stops at once.
-    async fn drained(&self, connection: &Connection, peer: &Introduction, client: &LaneClient) {
+    /// Completes when the relay drains, the agent had time to move and nothing is under way; or when the
+    /// link has no WebSocket, for a relay that drains takes no other; or when the relay stops at once.
+    async fn drained(
+        &self,
+        connection: &Connection,
+        peer: &Introduction,
+        client: &LaneClient,
+        handle: &LinkHandle,
+    ) {
         self.shared.shutdown.draining().await;
         let finished = async {
             self.hand_over(peer, client).await;
             connection.calls_finished().await;
         };
+        let mut path = handle.path();
         tokio::select! {
-            // Both only wait.
+            // All only wait.
             () = finished => {}
+            _ = path.wait_for(Path::is_away) => {}
             () = self.shared.shutdown.stopping() => {}
         }
     }

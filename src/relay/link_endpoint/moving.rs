@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::{LinkEndpoint, control};
 use crate::error_chain::chain;
 use crate::identity::random_bytes;
+use crate::link::LinkHandle;
 use crate::link::http2::LaneClient;
 use crate::protocol::control::{CONTROL_VERSION, MOVE_PATH, MoveMessage};
 use crate::protocol::handshake::{Introduction, MOVE};
@@ -55,9 +56,15 @@ impl LinkEndpoint {
         self.moves.successor.send_replace(Some(found));
     }
 
-    /// Asks an agent to move whenever there is a reason while the relay goes on. Never returns.
-    pub(super) async fn ask_to_move(&self, peer: &Introduction, client: &LaneClient) -> Infallible {
-        if !peer.has(MOVE) {
+    /// Asks an agent to move whenever there is a reason while the relay goes on. Never returns. Without a
+    /// session that goes on, the agent would be refused beside its own link.
+    pub(super) async fn ask_to_move(
+        &self,
+        peer: &Introduction,
+        client: &LaneClient,
+        handle: &LinkHandle,
+    ) -> Infallible {
+        if !peer.has(MOVE) || handle.session().is_none() {
             return std::future::pending().await;
         }
         let max_age = self.shared.config.link.max_age;

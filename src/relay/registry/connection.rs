@@ -17,6 +17,9 @@ use crate::relay::record::{ConnectionRecord, State};
 /// Calls of one connection that may wait for its link: what comes in within some seconds of ordinary use.
 /// Each holds its caller's socket and the head of its request.
 const WAITING_CALLS: usize = 256;
+/// How many seconds after a duplicate the next one is told: a machine that does not wait before it tries
+/// again must fill neither the log nor the link.
+const DUPLICATE_AGAIN_AFTER: u64 = 10;
 /// Why a link ends whose agent came back without it.
 const BEGAN_ANEW: &str = "the agent was restarted, or gave the link up, and began a new one";
 
@@ -153,9 +156,12 @@ impl Connection {
         self.inner().duplicate
     }
 
-    /// Another machine came with the agent's identity.
-    pub fn note_duplicate(&self, at: u64, address: SocketAddr) {
-        self.inner().duplicate = Some(Duplicate { at, address });
+    /// Another machine came with the agent's identity. Whether that is worth telling: not when one came
+    /// moments ago.
+    pub fn note_duplicate(&self, at: u64, address: SocketAddr) -> bool {
+        let now = Duplicate { at, address };
+        let former = self.inner().duplicate.replace(now);
+        former.is_none_or(|former| at.saturating_sub(former.at) >= DUPLICATE_AGAIN_AFTER)
     }
 
     /// Ticks when the link comes, goes, or changes its path, from now on.

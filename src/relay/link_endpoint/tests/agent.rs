@@ -31,19 +31,7 @@ async fn linked(shared: &Arc<Shared>, relay: SocketAddr) -> Linked {
     let key = SigningKey::generate().unwrap();
     let record = accepted(NAME, key.public_key());
     let connection = shared.registry.put(record).unwrap();
-    let tls = ClientTls::new([], Purpose::Link).unwrap();
-    let dialer = Dialer::new(&ProxySetting::None, tls);
-    let target = LinkTarget {
-        relay_url: &format!("http://{relay}").parse().unwrap(),
-        tls_pin: None,
-        relay_identity: shared.identity.public_key(),
-        connection: connection.id(),
-        key: &key,
-        allow_tls_inspection: false,
-        deactivated: false,
-        resume: None,
-    };
-    let Connected::New(link) = client::connect(&dialer, &target).await.unwrap() else {
+    let Connected::New(link) = dial(shared, relay, &connection, &key).await else {
         panic!("there was no link to go on with");
     };
     let end = tokio::spawn(link.driver.run());
@@ -54,6 +42,27 @@ async fn linked(shared: &Arc<Shared>, relay: SocketAddr) -> Linked {
         end,
         connection,
     }
+}
+
+async fn dial(
+    shared: &Shared,
+    relay: SocketAddr,
+    connection: &Connection,
+    key: &SigningKey,
+) -> Connected {
+    let tls = ClientTls::new([], Purpose::Link).unwrap();
+    let dialer = Dialer::new(&ProxySetting::None, tls);
+    let target = LinkTarget {
+        relay_url: &format!("http://{relay}").parse().unwrap(),
+        tls_pin: None,
+        relay_identity: shared.identity.public_key(),
+        connection: connection.id(),
+        key,
+        allow_tls_inspection: false,
+        deactivated: false,
+        resume: None,
+    };
+    client::connect(&dialer, &target).await.unwrap()
 }
 
 async fn until(holds: impl Fn() -> bool) {
@@ -118,5 +127,18 @@ async fn agents_are_asked_to_move_when_the_certificate_changes() {
     endpoint.certificate_changed();
     let question = tokio::time::timeout(DEADLINE, questions.recv()).await;
     assert_eq!(question.unwrap().unwrap(), "/v1/move");
+    shared.shutdown.stop_now();
+}
+
+#[tokio::test]
+async fn a_relay_that_drains_does_not_wait_for_an_agent_that_it_would_turn_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = relay_in(directory.path()).await;
+    let relay = listen(&shared);
+    let linked = linked(&shared, relay).await;
+    let _call = linked.connection.begin_call().unwrap();
+    shared.shutdown.start_drain();
+    linked.end.abort();
+    until(|| linked.connection.live().is_none()).await;
     shared.shutdown.stop_now();
 }
