@@ -1,7 +1,8 @@
 //! A private connection between two companies' issue trackers, one of them behind a firewall.
 //!
 //! `agent` runs inside the private network and keeps one outbound WebSocket, the *link*, to `relay`
-//! on the public side. Calls travel down the link to upstreams that the private side allows.
+//! on the public side. Calls travel down the link to upstreams that the private side allows. The link
+//! outlives its WebSocket: cut, it goes on over the next one, and the calls on it do not notice.
 //!
 //! # Layers
 //!
@@ -27,6 +28,13 @@
 //! How a connection comes about: [`invitation`], [`protocol::redeem`], [`agent::accept`], then
 //! [`protocol::handshake`] by [`agent::link_task`] and [`relay::link_endpoint`].
 //!
+//! How a link outlives its WebSocket: the rules are in [`session`] (`resume`) and `docs/protocol.md`,
+//! section 3.3; what both sides say of it in [`protocol::handshake`] (`resume`); [`link::path`] shows how
+//! the WebSocket is and changes it, beneath the driver. Who dials again, when, and what becomes of the old
+//! link is decided in `agent::link_task::linking` by the states of [`agent::lifecycle`]; who may go on, and
+//! who is a double, in `relay::link_endpoint::admission`; when agents are asked to move, in
+//! `relay::link_endpoint::moving`. Calls that wait meanwhile: [`relay::forward`].
+//!
 //! # Invariants
 //!
 //! 1. [`agent`] and [`relay`] never import each other; they meet in [`protocol`] and [`link`].
@@ -38,12 +46,20 @@
 //! 5. The agent opens no listening network socket.
 //! 6. Whatever is sent or kept carries a version, and has golden vectors or tests of its bytes.
 //! 7. A call that may have been processed is never reported as not sent, and never sent twice.
+//! 8. What is read from a lane is a prefix of what was written to it, each byte once, over any number of
+//!    WebSockets. Neither side holds more than its window and what the other has not acknowledged.
+//! 9. A session goes on only for an agent that proves the connection's identity anew; a connection has one.
+//!    The relay leaves the old WebSocket before it says yes, so that its counts are exact.
 //!
 //! # Where the inside differs from what one would expect
 //!
 //! - HTTP/2 on a lane begins with the lane's first request: an idle link holds none of its buffers.
 //! - A data frame carries no number: WebSocket messages arrive whole and in order, so a frame begins
 //!   where the one before it ended; acknowledgements carry totals.
+//! - A link is not its WebSocket: lanes, HTTP/2 and calls hang on the session, and the driver is given another
+//!   socket under them (`link::path`). Two sockets stand side by side while a link moves, and only then.
+//! - A move to another relay *process* is no resumption: sessions are in one process's memory. The agent makes
+//!   a second link, and the first ends with its last call.
 //! - Upstream connections are kept in a small pool of our own (`agent::upstream`), because telling *not sent* from
 //!   *outcome unknown* exactly is what callers rely on, and a general client's retries blur it.
 //! - The agent's admin socket is served by hyper alone, so that the agent builds without a web framework.
