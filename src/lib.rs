@@ -31,7 +31,7 @@
 //! How a link outlives its WebSocket: the rules are in [`session`] (`resume`) and `docs/protocol.md`,
 //! section 3.3; what both sides say of it in [`protocol::handshake`] (`resume`); [`link::path`] shows how
 //! the WebSocket is and changes it, beneath the driver. Who dials again, when, and what becomes of the old
-//! link is decided in `agent::link_task::linking` by the states of [`agent::lifecycle`]; who may go on, and
+//! link is decided in `agent::link_task::linking` and `retirement` by the states of [`agent::lifecycle`]; who may go on, and
 //! who is a double, in `relay::link_endpoint::admission`; when agents are asked to move, in
 //! `relay::link_endpoint::moving`. Calls that wait meanwhile: [`relay::forward`].
 //!
