@@ -27,6 +27,11 @@ const FRAME_SIZE: u32 = 32 * 1024;
 const SEND_BUFFER: usize = 128 * 1024;
 /// Calls at once on one lane; the relay's own limit is lower and answers in words.
 const STREAMS: u32 = 8192;
+/// How many streams the library may reset by itself before it gives the connection up. No number: it counts
+/// over the connection's whole life, which is that of a link, and callers who leave make it grow. In the
+/// same way, as many calls may be taken back before they were looked at as may be under way; by default
+/// twenty that left together would end the link for all the others. The other side has proven who it is.
+const RESETS: Option<usize> = None;
 /// The longest list of header fields: above the limits of both programs' outsides, so that what they let pass, passes.
 const HEADER_LIST: u32 = 128 * 1024;
 
@@ -139,6 +144,7 @@ async fn handshake(lane: LaneStream) -> Result<(SendRequest<Body>, Connection), 
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(HEADER_LIST)
         .initial_max_send_streams(STREAMS as usize)
+        .max_local_error_reset_streams(RESETS)
         .handshake(TokioIo::new(lane))
         .await
         .map_err(|_| SendError::NotSent)
@@ -179,6 +185,8 @@ where
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(HEADER_LIST)
         .max_concurrent_streams(STREAMS)
+        .max_pending_accept_reset_streams(STREAMS as usize)
+        .max_local_error_reset_streams(RESETS)
         .enable_connect_protocol()
         .serve_connection(TokioIo::new(lane), service);
     let mut connection = std::pin::pin!(connection);

@@ -265,6 +265,39 @@ async fn dropping_a_call_drops_it_on_the_other_side() {
 }
 
 #[tokio::test]
+async fn a_crowd_of_callers_that_leave_together_does_not_end_the_link() {
+    let (agent, relay) = pair(64 * 1024).await;
+    drive(relay.driver);
+    let client = LaneClient::new(relay.inward);
+    let calling: Vec<_> = (0..100)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.send(post("x")).await.map(drop) })
+        })
+        .collect();
+    settle().await;
+    for call in calling {
+        call.abort();
+    }
+    settle().await;
+    // Only now does the other side look, and finds a hundred calls that were taken back.
+    drive(agent.driver);
+    tokio::spawn(http2::serve(
+        agent.inward,
+        service_fn(echo),
+        std::future::pending(),
+    ));
+    assert_eq!(call(&client, "still here").await, "still here");
+}
+
+/// Lets every other task do what it can do now.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn a_draining_server_finishes_what_it_has() {
     let (agent, relay) = pair(64 * 1024).await;
     drive(agent.driver);
