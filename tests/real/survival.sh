@@ -157,7 +157,7 @@ stop_both_now_and_then() {
             kill -STOP "$pid"
             sleep $still
             kill -CONT "$pid"
-            sleep 1
+            sleep 3
         done
         still=$((18 - still))
     done
@@ -171,10 +171,10 @@ restart_the_proxy_again_and_again() {
     done
 }
 
-# Another process takes the listener over before the former one ends.
+# Another process takes the listener over before the former one ends. Less often than links take to move, 5 s.
 replace_the_relay_again_and_again() {
     local former number=0
-    while spell=4 && while_loaded; do
+    while spell=8 && while_loaded; do
         former=$relay_pid
         number=$((number + 1))
         # Each has an admin socket of its own.
@@ -276,14 +276,15 @@ silence() { scenario "all packets are dropped for 8 s at a time" be_silent_now_a
 forgotten() { scenario "the firewall forgets the link every 15 s" forget_now_and_then; }
 agent_killed() { scenario "the agent is killed every 4 s" kill_the_agent_again_and_again --may-fail; }
 relay_killed() { scenario "the relay is killed every 4 s" kill_the_relay_again_and_again --may-fail; }
-stopped() { scenario "agent and relay stand still for 4 s and 14 s" stop_both_now_and_then; }
+# Fewer calls: no more may come together while the relay stands still than may wait for a link at once, which is 256.
+stopped() { scenario "agent and relay stand still for 4 s and 14 s" stop_both_now_and_then --calls 8; }
 
 replaced() {
     stop "$relay_pid"
     # Long bodies are to end on the process that they began on.
     sed -i '1i reuse_port = true\ndrain_timeout = "10m"' "$work/relay.toml"
     run_relay
-    scenario "the relay is replaced by another every 4 s" replace_the_relay_again_and_again
+    scenario "the relay is replaced by another every 8 s" replace_the_relay_again_and_again --may-fail
 }
 
 slow() {
