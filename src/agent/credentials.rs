@@ -213,10 +213,9 @@ fn header_value(secret: &Secret<Vec<u8>>, origin: &str) -> Result<HeaderValue, C
 
 #[cfg(test)]
 mod tests {
-    use http::Method;
     use http::header::AUTHORIZATION;
 
-    use super::super::policy::{Policy, Rule, decide};
+    use super::super::policy::{Asked, Policy, Rule, decide};
     use super::*;
 
     #[test]
@@ -302,7 +301,8 @@ mod tests {
     fn permitted() -> Permitted {
         let rule = Rule::parse(&["GET"], "/").unwrap();
         let policy = Policy::new([("jira".parse().unwrap(), vec![rule])]);
-        decide(&policy, "jira", &Method::GET, &"/".parse().unwrap()).unwrap()
+        let path = "/".parse().unwrap();
+        decide(&policy, &Asked::get("jira", &path)).unwrap()
     }
 
     fn value(credentials: &Credentials) -> Result<HeaderValue, CredentialError> {

@@ -13,16 +13,18 @@
 //! (see [`Ambiguity`]) is refused before any rule is looked at.
 
 mod explain;
+mod head;
 mod path;
 mod rule;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::Method;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
 
-pub use explain::{Explanation, RuleVerdict, explain};
+pub use explain::{Explanation, Tried, explain};
+pub use head::Asked;
 pub use path::Ambiguity;
 pub use rule::{Mismatch, Rule, RuleError};
 
@@ -72,51 +74,38 @@ impl Policy {
     }
 }
 
-/// Headers by which some frameworks let a request stand for another one: what was matched would not be
-/// what is done. Refused rather than removed, since without them the request means something else.
-const OVERRIDES: [&str; 5] = [
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-    "x-original-url",
-    "x-rewrite-url",
-];
-
-/// Refuses headers that ask for another method or path.
-///
-/// # Errors
-/// [`Denied::Override`] naming the header.
-pub fn check_headers(headers: &HeaderMap) -> Result<(), Denied> {
-    let is_sent = |name: &&str| headers.keys().any(|sent| sent.as_str() == *name);
-    match OVERRIDES.into_iter().find(is_sent) {
-        Some(name) => Err(Denied::Override(name)),
-        None => Ok(()),
-    }
-}
-
-/// Decides whether `method` on `path_and_query` of `upstream` is permitted.
+/// Decides whether a call is permitted.
 ///
 /// # Errors
 /// [`Denied`] with the reason when it is not.
-pub fn decide(
+pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Result<Permitted, Denied> {
+    consider(policy, asked, |_, _| {})
+}
+
+/// The one way to a decision: `tried` is told each rule that was looked at, and what it said.
+fn consider(
     policy: &Policy,
-    upstream: &str,
-    method: &Method,
-    path_and_query: &PathAndQuery,
+    asked: &Asked<'_>,
+    mut tried: impl FnMut(&Rule, Result<(), Mismatch>),
 ) -> Result<Permitted, Denied> {
     let (upstream, rules) = policy
         .upstreams
-        .get_key_value(upstream)
+        .get_key_value(asked.upstream)
         .ok_or(Denied::UnknownUpstream)?;
-    path::check(path_and_query).map_err(Denied::Ambiguous)?;
+    path::check(asked.path_and_query).map_err(Denied::Ambiguous)?;
+    head::check(asked.headers)?;
     let rule = rules
         .iter()
-        .position(|rule| rule.check(method, path_and_query.path()).is_ok())
+        .position(|rule| {
+            let verdict = rule.check(asked);
+            tried(rule, verdict);
+            verdict.is_ok()
+        })
         .ok_or(Denied::NoRule)?;
     Ok(Permitted {
         upstream: Arc::clone(upstream),
-        method: method.clone(),
-        path_and_query: path_and_query.clone(),
+        method: asked.method.clone(),
+        path_and_query: asked.path_and_query.clone(),
         rule,
     })
 }
@@ -182,7 +171,7 @@ mod tests {
     fn a_permit_carries_what_was_matched_byte_for_byte() {
         let policy = policy(&[("jira", &[("POST", "/x"), ("GET", "/{*rest}")])]);
         let asked: PathAndQuery = "/%C3%BC/a+b?q=%2F..%2F&&x".parse().unwrap();
-        let permitted = decide(&policy, "jira", &Method::GET, &asked).unwrap();
+        let permitted = decide(&policy, &Asked::get("jira", &asked)).unwrap();
         assert_eq!(permitted.path_and_query(), &asked);
         assert_eq!(permitted.method(), Method::GET);
         assert_eq!((permitted.upstream(), permitted.rule()), ("jira", 1));
@@ -235,12 +224,15 @@ mod tests {
         }
 
         #[test]
-        fn explain_agrees_with_decide(path in paths(), template in templates()) {
-            let policy = policy(&[("jira", &[("GET", &template)])]);
-            let asked: PathAndQuery = path.parse().unwrap();
-            let explained = explain(&policy, "jira", &Method::GET, &asked);
-            let allows = matches!(explained, Explanation::Allowed { .. });
-            prop_assert_eq!(allows, denial(&policy, "jira", "GET", &path).is_none());
+        fn explain_agrees_with_decide(path in paths(), template in templates(), other in templates()) {
+            let policy = policy(&[("jira", &[("GET", &other), ("GET", &template)])]);
+            let path: PathAndQuery = path.parse().unwrap();
+            let asked = Asked::get("jira", &path);
+            let explained = explain(&policy, &asked);
+            let decided = decide(&policy, &asked).map(|permitted| permitted.rule());
+            let last = explained.tried.last().map(|tried| tried.verdict);
+            prop_assert_eq!(&explained.outcome, &decided);
+            prop_assert_eq!(last == Some(Ok(())), decided.is_ok());
         }
     }
 
@@ -276,6 +268,11 @@ mod tests {
 
     fn denial(policy: &Policy, upstream: &str, method: &str, path: &str) -> Option<Denied> {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        decide(policy, upstream, &method, &path.parse().unwrap()).err()
+        let path = path.parse().unwrap();
+        let asked = Asked {
+            method: &method,
+            ..Asked::get(upstream, &path)
+        };
+        decide(policy, &asked).err()
     }
 }

@@ -23,11 +23,11 @@ use tracing::{debug, warn};
 pub use gateway::{Gateway, GatewayError};
 
 use self::refusal::Refusal;
-use super::policy::{Denied, Permitted, check_headers, decide};
+use super::policy::{Asked, Denied, Permitted, decide};
 use super::upstream::Websocket;
 use crate::body::{self, Body};
 use crate::error_chain::chain;
-use crate::forwarding::{self, RELAY_REQUEST_ID, Via};
+use crate::forwarding::{self, RELAY_CALLER, RELAY_REQUEST_ID, Via};
 use crate::protocol::control::CONTROL_AUTHORITY;
 use crate::tunnel;
 
@@ -153,9 +153,15 @@ fn permit(gateway: &Gateway, request: &Request<Incoming>) -> Result<Permitted, R
     let (Some(upstream), Some(path_and_query)) = (uri.authority(), uri.path_and_query()) else {
         return Err(Refusal::Denied(Denied::UnknownUpstream));
     };
-    let decided = decide(&gateway.policy, upstream.as_str(), method, path_and_query)
-        .and_then(|permitted| check_headers(request.headers()).map(|()| permitted));
-    decided.map_err(|denied| {
+    let caller = request.headers().get(RELAY_CALLER);
+    let asked = Asked {
+        upstream: upstream.as_str(),
+        method,
+        path_and_query,
+        headers: request.headers(),
+        caller: caller.and_then(|label| label.to_str().ok()),
+    };
+    decide(&gateway.policy, &asked).map_err(|denied| {
         debug!(upstream = upstream.as_str(), reason = %denied, "a call was denied");
         Refusal::Denied(denied)
     })

@@ -77,7 +77,7 @@ pub struct ExplainAnswer {
     pub path: String,
     /// The rule that allows it, or why none does.
     pub reason: String,
-    /// Every rule that was looked at, with what it lacks.
+    /// Every rule that was looked at, in that order, with what it lacks.
     pub rules: Vec<ExplainedRule>,
 }
 

@@ -1,13 +1,17 @@
-//! `GET /v1/policy/explain?method=…&url=…&upstream=…`: which rule would allow a call, or why none does.
+//! `GET /v1/policy/explain?method=…&url=…`, and perhaps `upstream=…`, `caller=…` and `header=…` for each
+//! header: which rule would allow a call, or why none does.
 
 use http::uri::PathAndQuery;
-use http::{Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use super::api::{ExplainAnswer, ExplainedRule};
 use crate::agent::config::UpstreamConfig;
-use crate::agent::policy::Explanation;
+use crate::agent::policy::Asked;
 use crate::agent::serve::Gateway;
 use crate::problem::Problem;
+
+/// What is said of a header that is none.
+const NOT_A_HEADER: &str = "a header is written as 'Name: value'";
 
 /// What is asked.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,6 +19,8 @@ struct Question {
     method: Method,
     url: Uri,
     upstream: Option<String>,
+    caller: Option<String>,
+    headers: HeaderMap,
 }
 
 /// Why a question cannot be answered, for people.
@@ -40,24 +46,31 @@ pub(super) fn explain(
 ) -> Result<ExplainAnswer, BadQuestion> {
     let question = Question::read(query)?;
     let (upstream, path) = target(upstreams, &question)?;
-    let explanation = gateway.explain(&upstream, &question.method, &path);
-    let (allowed, reason, rules) = match explanation {
-        Explanation::Allowed { index, rule } => {
-            (true, format!("rule {}: {rule}", index + 1), Vec::new())
-        }
-        Explanation::Denied { reason, rules } => {
-            let rules = rules
-                .iter()
-                .map(|verdict| ExplainedRule {
-                    rule: verdict.rule.to_string(),
-                    why_not: verdict.mismatch.to_string(),
-                })
-                .collect();
-            (false, reason.to_string(), rules)
-        }
+    let explanation = gateway.explain(&Asked {
+        upstream: &upstream,
+        method: &question.method,
+        path_and_query: &path,
+        headers: &question.headers,
+        caller: question.caller.as_deref(),
+    });
+    let rules: Vec<_> = explanation
+        .tried
+        .iter()
+        .map(|tried| ExplainedRule {
+            rule: tried.rule.to_string(),
+            why_not: match tried.verdict {
+                Ok(()) => String::new(),
+                Err(mismatch) => mismatch.to_string(),
+            },
+        })
+        .collect();
+    let reason = match (&explanation.outcome, rules.last()) {
+        (Ok(index), Some(allowing)) => format!("rule {}: {}", index + 1, allowing.rule),
+        (Ok(index), None) => format!("rule {}", index + 1),
+        (Err(denied), _) => denied.to_string(),
     };
     Ok(ExplainAnswer {
-        allowed,
+        allowed: explanation.outcome.is_ok(),
         upstream,
         method: question.method.to_string(),
         path: path.to_string(),
@@ -71,6 +84,8 @@ impl Question {
         let mut method = None;
         let mut url = None;
         let mut upstream = None;
+        let mut caller = None;
+        let mut headers = HeaderMap::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = decode(value).ok_or_else(|| bad("the query is not well encoded"))?;
@@ -78,7 +93,15 @@ impl Question {
                 "method" => method = Some(value),
                 "url" => url = Some(value),
                 "upstream" => upstream = Some(value),
-                _ => return Err(bad("the query takes method, url and upstream")),
+                "caller" => caller = Some(value),
+                "header" => {
+                    let (name, value) = header(&value).ok_or_else(|| bad(NOT_A_HEADER))?;
+                    headers.append(name, value);
+                }
+                _ => {
+                    let known = "the query takes method, url, upstream, caller and header";
+                    return Err(bad(known));
+                }
             }
         }
         Ok(Self {
@@ -89,6 +112,8 @@ impl Question {
                 .and_then(|text| text.parse().ok())
                 .ok_or_else(|| bad("url is missing, or is not a URL"))?,
             upstream,
+            caller,
+            headers,
         })
     }
 }
@@ -137,6 +162,12 @@ fn target(
         })
         .find_map(|upstream| Some((upstream.name.to_string(), below(upstream)?)))
         .ok_or_else(|| bad("the URL lies below no configured upstream"))
+}
+
+/// A header as it is written in a request.
+fn header(text: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = text.split_once(':')?;
+    Some((name.parse().ok()?, value.trim().parse().ok()?))
 }
 
 fn port(uri: &Uri) -> Option<u16> {
@@ -226,6 +257,15 @@ mod tests {
     }
 
     #[test]
+    fn the_whole_head_is_asked_about() {
+        let ask = |more: &str| ask(&format!("method=GET&url=/issue/A&upstream=git{more}")).unwrap();
+        assert!(ask("&header=X-Fine:%201&caller=reports").allowed);
+        let answer = ask("&header=X-Original-URL:%20/admin");
+        assert!(!answer.allowed && answer.rules.is_empty(), "{answer:?}");
+        assert!(answer.reason.contains("x-original-url"), "{answer:?}");
+    }
+
+    #[test]
     fn a_question_that_makes_no_sense_is_told_so() {
         for query in [
             "",
@@ -233,6 +273,7 @@ mod tests {
             "method=G%20T&url=/",
             "method=GET&url=/&colour=red",
             "url=%zz",
+            "method=GET&url=/&header=nothing",
         ] {
             assert!(Question::read(query).is_err(), "{query}");
         }

@@ -2,76 +2,40 @@
 //!
 //! Shows rules, so its answer never goes to a caller.
 
-use http::Method;
-use http::uri::PathAndQuery;
-
-use super::{Denied, Mismatch, Policy, Rule, decide};
+use super::{Asked, Denied, Mismatch, Permitted, Policy, Rule, consider};
 
 /// The answer to "may this be called, and why?".
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Explanation {
-    /// This rule allows it.
-    Allowed {
-        /// Which of the upstream's rules, counted from zero.
-        index: usize,
-        /// The rule.
-        rule: Rule,
-    },
-    /// Nothing allows it.
-    Denied {
-        /// What a caller would be told.
-        reason: Denied,
-        /// For each rule of the upstream the first condition that was not met; empty when the
-        /// decision did not come to the rules.
-        rules: Vec<RuleVerdict>,
-    },
+pub struct Explanation {
+    /// Which of the upstream's rules allows it, counted from zero, or what a caller would be told.
+    pub outcome: Result<usize, Denied>,
+    /// The rules that were looked at, in that order; empty when the decision did not come to them.
+    /// Where a rule allows, it is the last.
+    pub tried: Vec<Tried>,
 }
 
-/// A rule, and the first of its conditions that was not met.
+/// A rule, and what it says to the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuleVerdict {
+pub struct Tried {
     /// The rule.
     pub rule: Rule,
-    /// What did not fit.
-    pub mismatch: Mismatch,
+    /// The first of its conditions that was not met, if any.
+    pub verdict: Result<(), Mismatch>,
 }
 
-/// Explains what [`decide`] says to the same question.
+/// Explains what [`decide`](super::decide) says to the same question.
 #[must_use]
-pub fn explain(
-    policy: &Policy,
-    upstream: &str,
-    method: &Method,
-    path_and_query: &PathAndQuery,
-) -> Explanation {
-    let rules = policy
-        .upstreams
-        .get(upstream)
-        .map_or(&[][..], Vec::as_slice);
-    match decide(policy, upstream, method, path_and_query) {
-        Ok(permitted) => Explanation::Allowed {
-            index: permitted.rule(),
-            rule: rules[permitted.rule()].clone(),
-        },
-        Err(reason @ (Denied::UnknownUpstream | Denied::Ambiguous(_) | Denied::Override(_))) => {
-            Explanation::Denied {
-                reason,
-                rules: Vec::new(),
-            }
-        }
-        Err(reason @ Denied::NoRule) => Explanation::Denied {
-            reason,
-            rules: rules
-                .iter()
-                .filter_map(|rule| {
-                    let mismatch = rule.check(method, path_and_query.path()).err()?;
-                    Some(RuleVerdict {
-                        rule: rule.clone(),
-                        mismatch,
-                    })
-                })
-                .collect(),
-        },
+pub fn explain(policy: &Policy, asked: &Asked<'_>) -> Explanation {
+    let mut tried = Vec::new();
+    let decided = consider(policy, asked, |rule, verdict| {
+        tried.push(Tried {
+            rule: rule.clone(),
+            verdict,
+        });
+    });
+    Explanation {
+        outcome: decided.as_ref().map(Permitted::rule).map_err(|it| *it),
+        tried,
     }
 }
 
@@ -80,38 +44,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_explanation_names_the_rule_or_what_each_rule_missed() {
+    fn an_explanation_shows_each_rule_that_was_tried_and_what_it_missed() {
         let rule = |method, template| Rule::parse(&[method], template).unwrap();
-        let rules = vec![rule("PUT", "/issue/{key}"), rule("GET", "/issue/{key}")];
-        let policy = Policy::new([("jira".parse().unwrap(), rules.clone())]);
+        let rules = [
+            rule("PUT", "/issue/{key}"),
+            rule("GET", "/issue/{key}"),
+            rule("GET", "/{*rest}"),
+        ];
+        let policy = Policy::new([("jira".parse().unwrap(), rules[..2].to_vec())]);
         let ask =
-            |upstream, path: &str| explain(&policy, upstream, &Method::GET, &path.parse().unwrap());
-        assert_eq!(
-            ask("jira", "/issue/A-1"),
-            Explanation::Allowed {
-                index: 1,
-                rule: rules[1].clone()
-            }
-        );
-        let verdict = |rule: &Rule, mismatch| RuleVerdict {
-            rule: rule.clone(),
-            mismatch,
+            |upstream, path: &str| explain(&policy, &Asked::get(upstream, &path.parse().unwrap()));
+        let tried = |verdicts: [Result<(), Mismatch>; 2]| {
+            let pairs = rules.iter().cloned().zip(verdicts);
+            pairs
+                .map(|(rule, verdict)| Tried { rule, verdict })
+                .collect::<Vec<_>>()
         };
         assert_eq!(
+            ask("jira", "/issue/A-1"),
+            Explanation {
+                outcome: Ok(1),
+                tried: tried([Err(Mismatch::Method), Ok(())])
+            }
+        );
+        assert_eq!(
             ask("jira", "/search"),
-            Explanation::Denied {
-                reason: Denied::NoRule,
-                rules: vec![
-                    verdict(&rules[0], Mismatch::Method),
-                    verdict(&rules[1], Mismatch::Segment(1))
-                ]
+            Explanation {
+                outcome: Err(Denied::NoRule),
+                tried: tried([Err(Mismatch::Method), Err(Mismatch::Segment(1))])
             }
         );
         assert_eq!(
             ask("git", "/"),
-            Explanation::Denied {
-                reason: Denied::UnknownUpstream,
-                rules: Vec::new()
+            Explanation {
+                outcome: Err(Denied::UnknownUpstream),
+                tried: Vec::new()
             }
         );
     }

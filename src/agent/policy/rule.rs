@@ -7,6 +7,8 @@ use std::fmt;
 
 use http::Method;
 
+use super::Asked;
+
 /// The most segments of a template. Paths of real services have a dozen at most.
 const MAX_SEGMENTS: usize = 64;
 
@@ -123,11 +125,12 @@ impl Rule {
         })
     }
 
-    /// Whether the rule allows this method on this path, and if not, the first condition that fails.
-    pub(super) fn check(&self, method: &Method, path: &str) -> Result<(), Mismatch> {
-        if !self.methods.contains(method) {
+    /// Whether the rule allows what is asked, and if not, the first condition that fails.
+    pub(super) fn check(&self, asked: &Asked<'_>) -> Result<(), Mismatch> {
+        if !self.methods.contains(asked.method) {
             return Err(Mismatch::Method);
         }
+        let path = asked.path_and_query.path();
         let mut asked = path.strip_prefix('/').unwrap_or(path).split('/');
         for (index, segment) in self.segments.iter().enumerate() {
             let Some(text) = asked.next() else {
@@ -236,7 +239,7 @@ mod tests {
         ] {
             let rule = Rule::parse(&["GET"], template).unwrap();
             assert_eq!(
-                rule.check(&Method::GET, path),
+                rule.check(&Asked::get("", &path.parse().unwrap())),
                 expected,
                 "{template} {path}"
             );

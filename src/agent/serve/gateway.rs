@@ -2,12 +2,9 @@
 
 use std::path::Path;
 
-use http::Method;
-use http::uri::PathAndQuery;
-
 use crate::agent::config::UpstreamConfig;
 use crate::agent::credentials::{CredentialError, Credentials};
-use crate::agent::policy::{self, Explanation, Policy, Rule, RuleError};
+use crate::agent::policy::{self, Asked, Explanation, Policy, Rule, RuleError};
 use crate::agent::upstream::{ConnectError, Upstreams};
 use crate::name::Name;
 
@@ -63,8 +60,8 @@ impl Gateway {
 
     /// Whether a call would be permitted, and why; for the private side's administrator alone.
     #[must_use]
-    pub fn explain(&self, upstream: &str, method: &Method, path: &PathAndQuery) -> Explanation {
-        policy::explain(&self.policy, upstream, method, path)
+    pub fn explain(&self, asked: &Asked<'_>) -> Explanation {
+        policy::explain(&self.policy, asked)
     }
 
     /// The upstreams, with their calls under way.

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::agent::policy::{Policy, Rule, decide};
+use crate::agent::policy::{Asked, Policy, Rule, decide};
 use crate::body;
 
 #[tokio::test]
@@ -208,13 +208,12 @@ fn upstreams(url: &str) -> Upstreams {
 fn permit(method: &str, path: &str) -> Permitted {
     let rule = Rule::parse(&["GET", "POST"], "/{*rest}").unwrap();
     let policy = Policy::new([("web".parse().unwrap(), vec![rule])]);
-    decide(
-        &policy,
-        "web",
-        &method.parse().unwrap(),
-        &path.parse().unwrap(),
-    )
-    .unwrap()
+    let path = path.parse().unwrap();
+    let asked = Asked {
+        method: &method.parse().unwrap(),
+        ..Asked::get("web", &path)
+    };
+    decide(&policy, &asked).unwrap()
 }
 
 async fn get(

@@ -25,6 +25,12 @@ pub(super) struct Explain {
     /// The upstream's name, where the URL does not tell it
     #[arg(long, value_name = "NAME")]
     upstream: Option<String>,
+    /// The label of the caller's token
+    #[arg(long, value_name = "LABEL")]
+    caller: Option<String>,
+    /// A header of the call, 'Name: value'; may be given several times
+    #[arg(long = "header", short = 'H', value_name = "HEADER")]
+    headers: Vec<String>,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -47,6 +53,12 @@ impl Explain {
         );
         if let Some(upstream) = &self.upstream {
             target.push_str(&format!("&upstream={}", url_encode(upstream)));
+        }
+        if let Some(caller) = &self.caller {
+            target.push_str(&format!("&caller={}", url_encode(caller)));
+        }
+        for header in &self.headers {
+            target.push_str(&format!("&header={}", url_encode(header)));
         }
         let answer: ExplainAnswer = daemon.ask(Method::GET, &target, None).await?;
         if self.json {
@@ -76,10 +88,14 @@ fn describe(answer: &ExplainAnswer) -> String {
         printable(&answer.reason)
     );
     for rule in &answer.rules {
+        let verdict = match rule.why_not.as_str() {
+            "" => "allows it",
+            why_not => why_not,
+        };
         text.push_str(&format!(
             "  {}: {}\n",
             printable(&rule.rule),
-            printable(&rule.why_not)
+            printable(verdict)
         ));
     }
     text

@@ -1,0 +1,92 @@
+//! The head of a call as the rules see it, and the headers that would make it another one.
+//!
+//! Whatever decides takes the whole head, so that no part of it can be forgotten.
+
+use std::sync::LazyLock;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method};
+
+use super::Denied;
+
+/// Headers by which some frameworks let a request stand for another one: what was matched would not be
+/// what is done. Refused rather than removed, since without them the request means something else.
+const OVERRIDES: [&str; 5] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+];
+
+static NO_HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+
+/// What is asked: all of a request but its body.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The upstream's name.
+    pub upstream: &'a str,
+    /// The method.
+    pub method: &'a Method,
+    /// Path and query as they came.
+    pub path_and_query: &'a PathAndQuery,
+    /// The headers as they came.
+    pub headers: &'a HeaderMap,
+    /// The label of the caller's token as the relay tells it; nothing when it does not.
+    pub caller: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    /// A `GET` by nobody in particular, without headers.
+    #[must_use]
+    pub fn get(upstream: &'a str, path_and_query: &'a PathAndQuery) -> Self {
+        Self {
+            upstream,
+            method: &Method::GET,
+            path_and_query,
+            headers: &NO_HEADERS,
+            caller: None,
+        }
+    }
+}
+
+/// Refuses headers that ask for another method or path.
+pub(super) fn check(headers: &HeaderMap) -> Result<(), Denied> {
+    headers.keys().try_for_each(|name| {
+        match OVERRIDES.into_iter().find(|it| is_same(it, name.as_str())) {
+            Some(name) => Err(Denied::Override(name)),
+            None => Ok(()),
+        }
+    })
+}
+
+/// Whether a service could take `sent` for the header `name`: those that are called through CGI or WSGI
+/// see no difference between `-` and `_` (CVE-2015-0219).
+fn is_same(name: &str, sent: &str) -> bool {
+    let dashed = |byte| if byte == b'_' { b'-' } else { byte };
+    name.len() == sent.len() && sent.bytes().map(dashed).eq(name.bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_header_that_asks_for_another_method_or_path_is_refused_in_any_spelling() {
+        for name in [
+            "X-HTTP-Method-Override",
+            "x-original-url",
+            "X_Original_URL",
+            "x_http-method",
+        ] {
+            let name: http::HeaderName = name.parse().unwrap();
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static("DELETE"))]);
+            assert!(matches!(check(&headers), Err(Denied::Override(_))));
+        }
+        let name = http::HeaderName::from_static("x-originals-url");
+        let headers = HeaderMap::from_iter([(name, HeaderValue::from_static("x"))]);
+        assert_eq!(check(&headers), Ok(()));
+    }
+}
