@@ -173,7 +173,7 @@ impl Admin {
             .map(|upstream| UpstreamStatus {
                 name: upstream.name.to_string(),
                 url: upstream.url.to_string(),
-                rules: upstream.allow.len(),
+                rules: upstream.rules.len(),
                 calls: self.0.live.metrics.calls_of(upstream.name.as_str()),
             })
             .collect();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use network::{NetworkConfig, TlsInspection};
-pub use upstream::{CredentialSource, RawRule, UpstreamConfig};
+pub use upstream::{CredentialSource, UpstreamConfig};
 
 use crate::config_file::{Mistakes, Section};
 use crate::daemon_config::{AdminConfig, DaemonConfig, LogConfig};
@@ -131,6 +131,10 @@ pub(in crate::agent) mod tests {
             [[upstream.allow]]
             methods = ["GET", "PUT"]
             path = "/rest/api/2/issue/{key}"
+            encoded_slash = true
+            [[upstream.deny]]
+            path = "/admin/{*rest}"
+            callers = ["reports"]
             "#,
         )
         .unwrap();
@@ -153,7 +157,14 @@ pub(in crate::agent) mod tests {
                 ),
             ]
         );
-        assert_eq!(jira.allow.len(), 1);
+        let rules: Vec<_> = jira.rules.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            rules,
+            [
+                "deny /admin/{*rest} (callers reports)",
+                "GET, PUT /rest/api/2/issue/{key} (with %2f)"
+            ]
+        );
     }
 
     #[test]
@@ -183,6 +194,9 @@ pub(in crate::agent) mod tests {
             set_headers = { Connection = { env = "A" }, A = { }, B = { file = "relative" } }
             [[upstream.allow]]
             path = "/x"
+            [[upstream.deny]]
+            path = "x"
+            callers = ["a b"]
             [[upstream]]
             name = "jira"
             url = "https://jira.corp.local/?q=1"
@@ -201,6 +215,8 @@ pub(in crate::agent) mod tests {
             "has a header without exactly one source",
             "upstream[jira].set_headers.B.file",
             "upstream[jira].allow[#1].methods",
+            "upstream[jira].deny[#1].path",
+            "upstream[jira].deny[#1].callers",
             "upstream[jira].name",
         ] {
             assert!(text.contains(key), "{key} not in\n{text}");
@@ -252,5 +268,5 @@ pub(in crate::agent) mod tests {
     }
 
     /// One more when a key is added, in `config/agent.toml` and here.
-    const KEYS_OF_THE_REFERENCE: usize = 18;
+    const KEYS_OF_THE_REFERENCE: usize = 21;
 }

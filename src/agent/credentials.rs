@@ -294,7 +294,7 @@ mod tests {
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),
             max_in_flight: 1,
-            allow: Vec::new(),
+            rules: Vec::new(),
         }])
     }
 

@@ -9,13 +9,20 @@
 //! let permit = relay_agent::agent::policy::Permitted { rule: 0 };
 //! ```
 //!
+//! Rules that deny are tried first, then those that allow, in the order in which they are written; the
+//! first that matches decides. Where none does, the call is denied.
+//!
 //! What was matched is what is sent, byte for byte. A path that two programs could read differently
 //! (see [`Ambiguity`]) is refused before any rule is looked at.
 
+#[cfg(test)]
+mod attacks;
+mod cover;
 mod explain;
 mod head;
 mod path;
 mod rule;
+mod template;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +35,7 @@ pub use head::Asked;
 pub use path::Ambiguity;
 pub use rule::{Mismatch, Rule, RuleError};
 
+use self::path::PlainPath;
 use crate::name::Name;
 
 /// Everything that may be asked: for each upstream, its rules.
@@ -57,6 +65,9 @@ pub enum Denied {
     /// A header asks for another method or path than the request's own, which the rules are about.
     #[error("the header {0} asks for another method or path than the request's own")]
     Override(&'static str),
+    /// A rule denies it.
+    #[error("a rule of the private side denies this call")]
+    ByRule,
     /// None of the upstream's rules allows this method on this path.
     #[error("no rule of the private side allows this method on this path")]
     NoRule,
@@ -68,7 +79,11 @@ impl Policy {
     pub fn new(upstreams: impl IntoIterator<Item = (Name, Vec<Rule>)>) -> Self {
         let upstreams = upstreams
             .into_iter()
-            .map(|(name, rules)| (Arc::from(name.as_str()), rules))
+            .map(|(name, mut rules)| {
+                // Stable: each kind stays in its order.
+                rules.sort_by_key(|rule| !rule.denies());
+                (Arc::from(name.as_str()), rules)
+            })
             .collect();
         Self { upstreams }
     }
@@ -92,22 +107,34 @@ fn consider(
         .upstreams
         .get_key_value(asked.upstream)
         .ok_or(Denied::UnknownUpstream)?;
-    path::check(asked.path_and_query).map_err(Denied::Ambiguous)?;
+    let path = PlainPath::read(asked.path_and_query).map_err(Denied::Ambiguous)?;
     head::check(asked.headers)?;
-    let rule = rules
-        .iter()
-        .position(|rule| {
-            let verdict = rule.check(asked);
-            tried(rule, verdict);
-            verdict.is_ok()
-        })
-        .ok_or(Denied::NoRule)?;
-    Ok(Permitted {
-        upstream: Arc::clone(upstream),
-        method: asked.method.clone(),
-        path_and_query: asked.path_and_query.clone(),
-        rule,
-    })
+    let mut reason = match path.has_encoded_slash() {
+        true => Denied::Ambiguous(Ambiguity::EncodedSlash),
+        false => Denied::NoRule,
+    };
+    let mut allowing = 0;
+    for rule in rules {
+        let verdict = rule.check(asked, path);
+        tried(rule, verdict);
+        match verdict {
+            Ok(()) if rule.denies() => return Err(Denied::ByRule),
+            Ok(()) => {
+                return Ok(Permitted {
+                    upstream: Arc::clone(upstream),
+                    method: asked.method.clone(),
+                    path_and_query: asked.path_and_query.clone(),
+                    rule: allowing,
+                });
+            }
+            Err(Mismatch::EncodedDelimiter) => {
+                reason = Denied::Ambiguous(Ambiguity::EncodedDelimiter);
+            }
+            Err(_) => {}
+        }
+        allowing += usize::from(!rule.denies());
+    }
+    Err(reason)
 }
 
 impl Permitted {
@@ -129,7 +156,7 @@ impl Permitted {
         &self.path_and_query
     }
 
-    /// Which of the upstream's rules allowed it, counted from zero.
+    /// Which of the upstream's rules that allow it was, counted from zero.
     #[must_use]
     pub const fn rule(&self) -> usize {
         self.rule
@@ -221,6 +248,43 @@ mod tests {
             if denial(&fewer, "jira", "GET", &path).is_none() {
                 prop_assert_eq!(denial(&both, "jira", "GET", &path), None);
             }
+        }
+
+        #[test]
+        fn a_rule_that_denies_never_allows_more(
+            path in paths(),
+            mine in templates(),
+            denied in templates(),
+        ) {
+            let rules = || vec![Rule::parse(&["GET"], &mine).unwrap().taking_encoded_slash(true)];
+            let mut fewer = rules();
+            fewer.push(Rule::parse_deny::<&str>(&[], &denied).unwrap());
+            let name = || "jira".parse().unwrap();
+            let (open, narrow) = (Policy::new([(name(), rules())]), Policy::new([(name(), fewer)]));
+            if denial(&open, "jira", "GET", &path).is_some() {
+                prop_assert!(denial(&narrow, "jira", "GET", &path).is_some());
+            }
+        }
+
+        #[test]
+        fn what_is_denied_is_denied_in_every_encoding(
+            escapes in proptest::collection::vec(0..4_u8, 24),
+            suffix in proptest::sample::select(vec!["", "/", "%3F", "%23x", "?x", "%3fx/y"]),
+        ) {
+            let spelled: String = "/admin/keys".bytes().zip(escapes).map(|(byte, how)| match how {
+                _ if byte == b'/' => "/".to_owned(),
+                0 => format!("%{byte:02x}"),
+                1 => format!("%25{byte:02X}"),
+                2 => char::from(byte).to_ascii_uppercase().into(),
+                _ => char::from(byte).into(),
+            }).collect();
+            let rules = vec![
+                Rule::parse(&["GET"], "/{*rest}").unwrap(),
+                Rule::parse_deny(&["GET"], "/admin/{what}").unwrap(),
+            ];
+            let policy = Policy::new([("jira".parse().unwrap(), rules)]);
+            let asked = format!("{spelled}{suffix}");
+            prop_assert_eq!(denial(&policy, "jira", "GET", &asked), Some(Denied::ByRule), "{}", asked);
         }
 
         #[test]

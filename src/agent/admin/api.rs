@@ -86,7 +86,10 @@ pub struct ExplainAnswer {
 pub struct ExplainedRule {
     /// The rule.
     pub rule: String,
-    /// Why it does not allow the call; empty when it does.
+    /// Whether it denies what it matches, rather than allow it.
+    #[serde(default)]
+    pub denies: bool,
+    /// Why it does not decide about the call; empty when it does.
     pub why_not: String,
 }
 

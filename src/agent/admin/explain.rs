@@ -58,6 +58,7 @@ pub(super) fn explain(
         .iter()
         .map(|tried| ExplainedRule {
             rule: tried.rule.to_string(),
+            denies: tried.rule.denies(),
             why_not: match tried.verdict {
                 Ok(()) => String::new(),
                 Err(mismatch) => mismatch.to_string(),
@@ -204,7 +205,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::agent::config::RawRule;
+    use crate::agent::policy::Rule;
 
     fn upstream(name: &str, url: &'static str) -> UpstreamConfig {
         UpstreamConfig {
@@ -215,10 +216,10 @@ mod tests {
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),
             max_in_flight: 1,
-            allow: vec![RawRule {
-                methods: vec!["GET".to_owned()],
-                path: "/issue/{key}".to_owned(),
-            }],
+            rules: vec![
+                Rule::parse(&["GET"], "/issue/{key}").unwrap(),
+                Rule::parse_deny::<&str>(&[], "/issue/SECRET-1").unwrap(),
+            ],
         }
     }
 
@@ -253,7 +254,8 @@ mod tests {
         assert!(ask("method=GET&url=/issue/A").is_err());
         let answer = ask("method=PUT&url=/issue/A&upstream=git").unwrap();
         assert!(!answer.allowed);
-        assert_eq!(answer.rules.len(), 1);
+        assert_eq!(answer.rules.len(), 2);
+        assert!(answer.rules[0].denies, "{answer:?}");
     }
 
     #[test]

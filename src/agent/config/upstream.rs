@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Uri, header};
 
-use crate::agent::policy::Rule;
+use crate::agent::policy::{Rule, RuleError};
 use crate::config_file::Section;
 use crate::error_chain::chain;
 use crate::name::Name;
@@ -56,17 +56,8 @@ pub struct UpstreamConfig {
     pub response_timeout: Duration,
     /// Calls at once; more are refused with 429.
     pub max_in_flight: usize,
-    /// What may be asked. Empty: nothing.
-    pub allow: Vec<RawRule>,
-}
-
-/// One `[[upstream.allow]]` as written; [`crate::agent::policy`] gives it its meaning.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RawRule {
-    /// Methods, as written.
-    pub methods: Vec<String>,
-    /// A path template: `{name}` is one segment, `{*rest}` the rest.
-    pub path: String,
+    /// What may be asked, and what not: rules that deny, then rules that allow. None that allows: nothing.
+    pub rules: Vec<Rule>,
 }
 
 /// Where the value of a header comes from. The value is not part of the configuration.
@@ -112,11 +103,14 @@ impl UpstreamConfig {
             DEFAULT_MAX_IN_FLIGHT,
             1..=MAX_IN_FLIGHT_CEILING,
         );
-        let allow = section
-            .sections("allow")
-            .into_iter()
-            .filter_map(RawRule::check)
-            .collect();
+        let denying = section.sections("deny").into_iter();
+        let mut rules: Vec<_> = denying.filter_map(check_deny).collect();
+        rules.extend(
+            section
+                .sections("allow")
+                .into_iter()
+                .filter_map(check_allow),
+        );
         Some(Self {
             name: name?,
             url: url?,
@@ -125,34 +119,70 @@ impl UpstreamConfig {
             connect_timeout,
             response_timeout,
             max_in_flight,
-            allow,
+            rules,
         })
     }
 }
 
-impl RawRule {
-    fn check(mut section: Section<'_>) -> Option<Self> {
-        let path = section.string("path");
-        let methods = section.strings("methods");
-        if methods.is_empty() {
-            section.mistake(
-                "methods",
-                "names no method",
-                "write for instance methods = [\"GET\"]",
-            );
-        }
-        let path = path?;
-        if !methods.is_empty()
-            && let Err(error) = Rule::parse(&methods, &path)
-        {
-            section.mistake(
-                "path",
-                format!("makes no rule: {}", chain(&error)),
-                "correct it",
-            );
-        }
-        Some(Self { methods, path })
+/// One `[[upstream.allow]]`.
+fn check_allow(mut section: Section<'_>) -> Option<Rule> {
+    let path = section.string("path");
+    let methods = section.strings("methods");
+    let callers = check_callers(&mut section);
+    let encoded_slash = section.boolean("encoded_slash", false);
+    if methods.is_empty() {
+        section.mistake(
+            "methods",
+            "names no method",
+            "write for instance methods = [\"GET\"]",
+        );
+        return None;
     }
+    let rule = check_rule(&section, Rule::parse(&methods, &path?))?;
+    Some(
+        rule.for_callers(callers)
+            .taking_encoded_slash(encoded_slash),
+    )
+}
+
+/// One `[[upstream.deny]]`.
+fn check_deny(mut section: Section<'_>) -> Option<Rule> {
+    let path = section.string("path");
+    let methods = section.strings("methods");
+    let callers = check_callers(&mut section);
+    let rule = check_rule(&section, Rule::parse_deny(&methods, &path?))?;
+    Some(rule.for_callers(callers))
+}
+
+fn check_rule(section: &Section<'_>, rule: Result<Rule, RuleError>) -> Option<Rule> {
+    let mistake = |error: &RuleError| {
+        let problem = format!("makes no rule: {}", chain(error));
+        section.mistake("path", problem, "correct it");
+    };
+    rule.inspect_err(mistake).ok()
+}
+
+fn check_callers(section: &mut Section<'_>) -> Vec<Name> {
+    let labels = section.strings("callers");
+    if labels.is_empty() && section.has("callers") {
+        section.mistake(
+            "callers",
+            "names no caller",
+            "leave it out for every caller",
+        );
+    }
+    let mut callers = Vec::with_capacity(labels.len());
+    for label in labels {
+        match label.parse() {
+            Ok(name) => callers.push(name),
+            Err(_) => section.mistake(
+                "callers",
+                format!("has {label:?}, which is not the label of a token"),
+                "write labels as `relay token list` shows them",
+            ),
+        }
+    }
+    callers
 }
 
 /// The address of an upstream: scheme, host, perhaps port and path prefix, and nothing else.

@@ -7,10 +7,10 @@ use super::{Asked, Denied, Mismatch, Permitted, Policy, Rule, consider};
 /// The answer to "may this be called, and why?".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// Which of the upstream's rules allows it, counted from zero, or what a caller would be told.
+    /// Which of the upstream's rules that allow it is, counted from zero, or what a caller would be told.
     pub outcome: Result<usize, Denied>,
     /// The rules that were looked at, in that order; empty when the decision did not come to them.
-    /// Where a rule allows, it is the last.
+    /// Where a rule decides, it is the last.
     pub tried: Vec<Tried>,
 }
 

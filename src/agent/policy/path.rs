@@ -3,6 +3,8 @@
 //! Nothing is repaired here. A path is either plain, and then passes as it is, or it is refused with
 //! the reason; a normalised copy would be one more reading.
 
+use std::borrow::Cow;
+
 use http::uri::PathAndQuery;
 
 /// How often an upstream could decode a path over what it should: once too many happens in chains of
@@ -21,9 +23,12 @@ pub enum Ambiguity {
     /// `//`: some servers merge the slashes.
     #[error("the path has an empty segment ('//')")]
     EmptySegment,
-    /// `%2f`: some servers take it for a separator.
+    /// `%2f`: some servers take it for a separator. A rule can take it all the same.
     #[error("the path has an encoded slash (%2f)")]
     EncodedSlash,
+    /// `%3f` or `%23` where a server that decodes before it takes the query off would see another path.
+    #[error("the path has an encoded '?' or '#' (%3f, %23) that could lead to another path")]
+    EncodedDelimiter,
     /// `\` or `%5c`: some servers take it for a separator.
     #[error("the path has a backslash")]
     Backslash,
@@ -44,22 +49,81 @@ pub enum Ambiguity {
     NotUtf8,
 }
 
-/// Checks that a path is plain. The query is not looked at: no rule matches it, and it cannot reach
-/// into the path.
-pub(super) fn check(path_and_query: &PathAndQuery) -> Result<(), Ambiguity> {
-    let path = path_and_query.path().as_bytes();
-    if path.first() != Some(&b'/') {
-        return Err(Ambiguity::NotFromRoot);
+/// A path that is plain but for encoded slashes, which rules decide about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PlainPath<'a> {
+    text: &'a str,
+    has_escapes: bool,
+}
+
+impl<'a> PlainPath<'a> {
+    /// Checks that a path is plain. The query is not looked at: it cannot reach into the path.
+    pub(super) fn read(path_and_query: &'a PathAndQuery) -> Result<Self, Ambiguity> {
+        let text = path_and_query.path();
+        let path = text.as_bytes();
+        if path.first() != Some(&b'/') {
+            return Err(Ambiguity::NotFromRoot);
+        }
+        if !path.is_ascii() {
+            return Err(Ambiguity::NotUtf8);
+        }
+        check_characters(path)?;
+        check_segments(path)?;
+        let has_escapes = path.contains(&b'%');
+        if has_escapes {
+            check_escapes(path)?;
+        }
+        Ok(Self { text, has_escapes })
     }
-    if !path.is_ascii() {
-        return Err(Ambiguity::NotUtf8);
+
+    /// As it came.
+    pub(super) const fn as_str(self) -> &'a str {
+        self.text
     }
-    check_characters(path)?;
-    check_segments(path)?;
-    if path.contains(&b'%') {
-        check_escapes(path)?;
+
+    pub(super) const fn has_escapes(self) -> bool {
+        self.has_escapes
     }
-    Ok(())
+
+    pub(super) fn has_encoded_slash(self) -> bool {
+        self.has_escapes && has_encoded_slash(self.text)
+    }
+
+    /// What is left of the path where a server takes its encoded `?` or `#` for the real one.
+    pub(super) fn cuts(self) -> impl Iterator<Item = &'a str> {
+        let delimiters: &[&[u8; 3]] = match self.has_escapes {
+            true => &[b"%3f", b"%23"],
+            false => &[],
+        };
+        let cut = move |escape: &&[u8; 3]| Some(&self.text[..find_escape(self.text, escape)?]);
+        delimiters.iter().filter_map(cut)
+    }
+}
+
+/// Whether there is a `%2f` in it.
+pub(super) fn has_encoded_slash(text: &str) -> bool {
+    find_escape(text, b"%2f").is_some()
+}
+
+/// Where an escape stands, written with small letters here and with any there.
+fn find_escape(text: &str, escape: &[u8; 3]) -> Option<usize> {
+    let bytes = text.as_bytes();
+    bytes
+        .windows(3)
+        .position(|it| it.eq_ignore_ascii_case(escape))
+}
+
+/// What a text is after as many decodings as change it.
+pub(super) fn decode_fully(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let mut bytes = text.as_bytes().to_vec();
+    for _ in 0..MAX_DECODINGS {
+        let Some(decoded) = decode(&bytes) else { break };
+        bytes = decoded;
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn check_characters(bytes: &[u8]) -> Result<(), Ambiguity> {
@@ -86,7 +150,8 @@ fn check_segments(path: &[u8]) -> Result<(), Ambiguity> {
 
 fn check_escapes(path: &[u8]) -> Result<(), Ambiguity> {
     let decoded = decode(path).ok_or(Ambiguity::InvalidEscape)?;
-    check_decoded(path, &decoded)?;
+    check_characters(&decoded)?;
+    check_segments(&decoded)?;
     if std::str::from_utf8(&decoded).is_err() {
         return Err(Ambiguity::NotUtf8);
     }
@@ -99,19 +164,19 @@ fn check_escapes(path: &[u8]) -> Result<(), Ambiguity> {
         if again == previous {
             return Ok(());
         }
-        check_decoded(&previous, &again).map_err(|_| Ambiguity::EncodedTwice)?;
+        let is_plain = check_characters(&again).is_ok() && check_segments(&again).is_ok();
+        if !is_plain || delimiters(&again) != delimiters(&previous) {
+            return Err(Ambiguity::EncodedTwice);
+        }
         previous = again;
     }
     Err(Ambiguity::EncodedTwice)
 }
 
-fn check_decoded(encoded: &[u8], decoded: &[u8]) -> Result<(), Ambiguity> {
-    let slashes = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'/').count();
-    check_characters(decoded)?;
-    if slashes(decoded) != slashes(encoded) {
-        return Err(Ambiguity::EncodedSlash);
-    }
-    check_segments(decoded)
+/// How many characters could end a segment or the path.
+fn delimiters(bytes: &[u8]) -> usize {
+    let is_one = |byte: &&u8| matches!(byte, b'/' | b'?' | b'#');
+    bytes.iter().filter(is_one).count()
 }
 
 /// The bytes that percent escapes stand for; nothing if one of them is invalid.
@@ -179,7 +244,8 @@ mod tests {
             ("//", EmptySegment),
             ("//host/a", EmptySegment),
             ("/a//b", EmptySegment),
-            ("/a/..%2fb", EncodedSlash),
+            ("/a/..%2fb", DotSegment),
+            ("/a/%2fb", EmptySegment),
             ("/a%2Fb", EncodedSlash),
             ("/a%5cb", Backslash),
             ("/a/..%5Cb", Backslash),
@@ -198,6 +264,8 @@ mod tests {
             ("/a%255cb", EncodedTwice),
             ("/a%2500", EncodedTwice),
             ("/a%253b", EncodedTwice),
+            ("/a%253fb", EncodedTwice),
+            ("/C%2523", EncodedTwice),
             ("/a%25252fb", EncodedTwice),
             ("/a%2525252525fb", EncodedTwice),
             ("/%ff", NotUtf8),
@@ -228,7 +296,7 @@ mod tests {
         ) {
             let text = format!("/{}", pieces.concat());
             let Ok(path) = text.parse::<PathAndQuery>() else { return Ok(()) };
-            if check(&path).is_ok() {
+            if PlainPath::read(&path).is_ok_and(|path| !path.has_encoded_slash()) {
                 let mut reading = text.into_bytes();
                 let slashes = reading.iter().filter(|byte| **byte == b'/').count();
                 while let Some(next) = decode(&reading) {
@@ -244,6 +312,10 @@ mod tests {
     }
 
     fn verdict(path: &str) -> Result<(), Ambiguity> {
-        check(&path.parse().unwrap())
+        let path = path.parse().unwrap();
+        match PlainPath::read(&path)?.has_encoded_slash() {
+            true => Err(Ambiguity::EncodedSlash),
+            false => Ok(()),
+        }
     }
 }

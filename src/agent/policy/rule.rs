@@ -1,31 +1,28 @@
-//! One rule: methods and a path template; how it is read, matched and shown.
+//! One rule: what it matches, and whether it then allows or denies.
 //!
-//! A template is compared with the path as it came, byte for byte and segment by segment; a literal
-//! segment that needs escapes is written with them. The query is free.
+//! The query is free.
 
 use std::fmt;
 
 use http::Method;
 
 use super::Asked;
+use super::cover::Cover;
+use super::path::PlainPath;
+use super::template::{MAX_SEGMENTS, Template};
+use crate::name::Name;
 
-/// The most segments of a template. Paths of real services have a dozen at most.
-const MAX_SEGMENTS: usize = 64;
-
-/// Methods and a path template: `{name}` is one segment that is not empty, `{*rest}` at the end is
-/// the rest, whatever it holds.
+/// Methods, a path template, and what else must hold for the rule to decide.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
+    /// Empty, in a rule that denies: every method.
     methods: Vec<Method>,
-    segments: Vec<Segment>,
-    takes_rest: bool,
-    template: Box<str>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Segment {
-    Literal(Box<str>),
-    One,
+    template: Template,
+    /// Of a rule that denies; one that allows has none.
+    cover: Option<Cover>,
+    /// Labels of callers. Empty: every caller.
+    callers: Vec<Name>,
+    encoded_slash: bool,
 }
 
 /// Why a rule cannot be.
@@ -81,10 +78,22 @@ pub enum Mismatch {
     /// The template ends before the path does.
     #[error("the path has more segments than the template")]
     TooLong,
+    /// No reading of the path lies under the template of a rule that denies.
+    #[error("the path is not one of the template, however it is read")]
+    NotCovered,
+    /// `%2f` where the rule does not take it.
+    #[error("the path has an encoded slash (%2f), which the rule does not take there")]
+    EncodedSlash,
+    /// `%3f` or `%23` where the rest of the template stands behind it.
+    #[error("cut at its encoded '?' or '#' (%3f, %23), the path is not one of the template")]
+    EncodedDelimiter,
+    /// Another caller, or an unknown one.
+    #[error("the caller is not among those of the rule")]
+    Caller,
 }
 
 impl Rule {
-    /// Reads a rule as it is written in the configuration.
+    /// A rule that allows these methods on the paths of a template.
     ///
     /// # Errors
     /// The first mistake, as [`RuleError`].
@@ -92,75 +101,111 @@ impl Rule {
         if methods.is_empty() {
             return Err(RuleError::NoMethod);
         }
-        let methods = methods
-            .iter()
-            .map(|method| parse_method(method.as_ref()))
-            .collect::<Result<_, _>>()?;
-        let Some(path) = template.strip_prefix('/') else {
-            return Err(RuleError::NotFromRoot);
-        };
-        if let Some(c) = template.chars().find(|c| matches!(c, '?' | '#')) {
-            return Err(RuleError::BeyondPath(c));
-        }
-        let mut segments = Vec::new();
-        let mut takes_rest = false;
-        for text in path.split('/') {
-            if takes_rest {
-                return Err(RuleError::AfterRest);
-            }
-            match parse_segment(text)? {
-                Some(segment) => segments.push(segment),
-                None => takes_rest = true,
-            }
-        }
-        if segments.len() > MAX_SEGMENTS {
-            return Err(RuleError::TooManySegments);
-        }
-        check_literals(&segments)?;
         Ok(Self {
-            methods,
-            segments,
-            takes_rest,
-            template: template.into(),
+            methods: parse_methods(methods)?,
+            template: Template::parse(template)?,
+            cover: None,
+            callers: Vec::new(),
+            encoded_slash: false,
         })
     }
 
-    /// Whether the rule allows what is asked, and if not, the first condition that fails.
-    pub(super) fn check(&self, asked: &Asked<'_>) -> Result<(), Mismatch> {
-        if !self.methods.contains(asked.method) {
+    /// A rule that denies these methods, or every method if there are none, on all that could be read
+    /// as a path of a template.
+    ///
+    /// # Errors
+    /// The first mistake, as [`RuleError`].
+    pub fn parse_deny<M: AsRef<str>>(methods: &[M], template: &str) -> Result<Self, RuleError> {
+        let template = Template::parse(template)?;
+        Ok(Self {
+            methods: parse_methods(methods)?,
+            cover: Some(Cover::of(&template)),
+            template,
+            callers: Vec::new(),
+            encoded_slash: false,
+        })
+    }
+
+    /// The rule for these callers only, by the labels of their tokens; for every caller if there are none.
+    #[must_use]
+    pub fn for_callers(mut self, callers: Vec<Name>) -> Self {
+        self.callers = callers;
+        self
+    }
+
+    /// The rule with `%2f` taken, or not, in segments that `{name}` stands for.
+    #[must_use]
+    pub const fn taking_encoded_slash(mut self, takes: bool) -> Self {
+        self.encoded_slash = takes;
+        self
+    }
+
+    /// Whether the rule denies what it matches.
+    #[must_use]
+    pub const fn denies(&self) -> bool {
+        self.cover.is_some()
+    }
+
+    /// Whether the rule decides about what is asked, and if not, the first condition that fails.
+    pub(super) fn check(&self, asked: &Asked<'_>, path: PlainPath<'_>) -> Result<(), Mismatch> {
+        let any_method = self.denies() && self.methods.is_empty();
+        if !any_method && !self.methods.contains(asked.method) {
             return Err(Mismatch::Method);
         }
-        let path = asked.path_and_query.path();
-        let mut asked = path.strip_prefix('/').unwrap_or(path).split('/');
-        for (index, segment) in self.segments.iter().enumerate() {
-            let Some(text) = asked.next() else {
-                return Err(Mismatch::TooShort);
-            };
-            let matches = match segment {
-                Segment::Literal(literal) => **literal == *text,
-                Segment::One => !text.is_empty(),
-            };
-            if !matches {
-                return Err(Mismatch::Segment(index + 1));
-            }
+        match &self.cover {
+            Some(cover) if cover.covers(path) => {}
+            Some(_) => return Err(Mismatch::NotCovered),
+            None => self.check_path(path)?,
         }
-        match (self.takes_rest, asked.next()) {
-            (true, None) => Err(Mismatch::TooShort),
-            (false, Some(_)) => Err(Mismatch::TooLong),
-            (true, Some(_)) | (false, None) => Ok(()),
+        let is_named = match asked.caller {
+            Some(caller) => self.callers.iter().any(|name| name.as_str() == caller),
+            // One who is not known may be any of them.
+            None => self.denies(),
+        };
+        if !self.callers.is_empty() && !is_named {
+            return Err(Mismatch::Caller);
+        }
+        Ok(())
+    }
+
+    /// The path must be one of the template, and stay one if a service decodes `%3f` or `%23` before it
+    /// takes the path from its query (CVE-2024-38474).
+    fn check_path(&self, path: PlainPath<'_>) -> Result<(), Mismatch> {
+        let check = |path| self.template.check(path, self.encoded_slash);
+        check(path.as_str())?;
+        match path.cuts().all(|cut| check(cut).is_ok()) {
+            true => Ok(()),
+            false => Err(Mismatch::EncodedDelimiter),
         }
     }
 }
 
 impl fmt::Display for Rule {
-    /// `GET, PUT /issue/{key}`.
+    /// `GET, PUT /issue/{key}`, or `deny /admin/{*rest} (callers reports, backup)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.denies() {
+            f.write_str("deny ")?;
+        }
         for (index, method) in self.methods.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{method}")?;
         }
-        write!(f, " {}", self.template)
+        let space = if self.methods.is_empty() { "" } else { " " };
+        write!(f, "{space}{}", self.template)?;
+        if self.encoded_slash {
+            f.write_str(" (with %2f)")?;
+        }
+        for (index, caller) in self.callers.iter().enumerate() {
+            let before = if index == 0 { " (callers " } else { ", " };
+            write!(f, "{before}{caller}")?;
+        }
+        f.write_str(if self.callers.is_empty() { "" } else { ")" })
     }
+}
+
+fn parse_methods<M: AsRef<str>>(methods: &[M]) -> Result<Vec<Method>, RuleError> {
+    let methods = methods.iter().map(|method| parse_method(method.as_ref()));
+    methods.collect()
 }
 
 fn parse_method(text: &str) -> Result<Method, RuleError> {
@@ -175,76 +220,9 @@ fn parse_method(text: &str) -> Result<Method, RuleError> {
     Ok(method)
 }
 
-/// A literal or `{name}`; nothing for `{*rest}`.
-fn parse_segment(text: &str) -> Result<Option<Segment>, RuleError> {
-    let is_name = |name: &str| {
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    };
-    if !text.contains(['{', '}']) {
-        return Ok(Some(Segment::Literal(text.into())));
-    }
-    let inside = text
-        .strip_prefix('{')
-        .and_then(|text| text.strip_suffix('}'))
-        .ok_or_else(|| RuleError::Placeholder(text.to_owned()))?;
-    match inside.strip_prefix('*') {
-        Some(rest) if is_name(rest) => Ok(None),
-        None if is_name(inside) => Ok(Some(Segment::One)),
-        _ => Err(RuleError::Placeholder(text.to_owned())),
-    }
-}
-
-/// Literals that no plain path can have would make a rule that never allows anything.
-fn check_literals(segments: &[Segment]) -> Result<(), RuleError> {
-    let mut path = String::new();
-    for segment in segments {
-        path.push('/');
-        path.push_str(match segment {
-            Segment::Literal(literal) => literal,
-            Segment::One => "x",
-        });
-    }
-    let path = if path.is_empty() { "/" } else { &path };
-    let path = path.parse().map_err(|_| RuleError::NotAPath)?;
-    super::path::check(&path).map_err(RuleError::Ambiguous)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn templates_match_what_they_say() {
-        for (template, path, expected) in [
-            ("/", "/", Ok(())),
-            ("/", "/a", Err(Mismatch::Segment(1))),
-            ("/a", "/a", Ok(())),
-            ("/a", "/a/", Err(Mismatch::TooLong)),
-            ("/a/", "/a/", Ok(())),
-            ("/a/", "/a", Err(Mismatch::TooShort)),
-            ("/a/{x}", "/a/b", Ok(())),
-            ("/a/{x}", "/a/%62", Ok(())),
-            ("/a/{x}", "/a/", Err(Mismatch::Segment(2))),
-            ("/a/{x}", "/a", Err(Mismatch::TooShort)),
-            ("/a/{x}", "/a/b/c", Err(Mismatch::TooLong)),
-            ("/a/{x}/c", "/a/b/d", Err(Mismatch::Segment(3))),
-            ("/a", "/%61", Err(Mismatch::Segment(1))),
-            ("/a", "/A", Err(Mismatch::Segment(1))),
-            ("/{*rest}", "/", Ok(())),
-            ("/{*rest}", "/a/b/c", Ok(())),
-            ("/a/{*rest}", "/a/", Ok(())),
-            ("/a/{*rest}", "/a/b/", Ok(())),
-            ("/a/{*rest}", "/a", Err(Mismatch::TooShort)),
-            ("/a/{*rest}", "/ab", Err(Mismatch::Segment(1))),
-        ] {
-            let rule = Rule::parse(&["GET"], template).unwrap();
-            assert_eq!(
-                rule.check(&Asked::get("", &path.parse().unwrap())),
-                expected,
-                "{template} {path}"
-            );
-        }
-    }
 
     #[test]
     fn each_mistake_has_its_own_error() {
@@ -271,7 +249,7 @@ mod tests {
         for placeholder in ["/{}", "/{*}", "/{", "/a}", "/{a-b}", "/{{a}}"] {
             assert!(matches!(template(placeholder), RuleError::Placeholder(_)));
         }
-        for ambiguous in ["/a//b", "/../a", "/a%2fb", "/%2e"] {
+        for ambiguous in ["/a//b", "/../a", "/a%2fb", "/%2e", "/C%23"] {
             assert!(matches!(template(ambiguous), RuleError::Ambiguous(_)));
         }
         assert_eq!(template(&"/a".repeat(65)), RuleError::TooManySegments);
@@ -281,5 +259,54 @@ mod tests {
     fn a_rule_shows_itself_as_written() {
         let rule = Rule::parse(&["GET", "PUT"], "/issue/{key}").unwrap();
         assert_eq!(rule.to_string(), "GET, PUT /issue/{key}");
+        let callers = vec!["reports".parse().unwrap(), "backup".parse().unwrap()];
+        let rule = Rule::parse_deny::<&str>(&[], "/{*rest}").unwrap();
+        let rule = rule.for_callers(callers);
+        assert_eq!(rule.to_string(), "deny /{*rest} (callers reports, backup)");
+    }
+
+    #[test]
+    fn an_encoded_question_mark_or_hash_passes_where_it_changes_nothing_for_the_rule() {
+        for (template, path, expected) in [
+            ("/tags/{tag}", "/tags/C%23", Ok(())),
+            ("/{*rest}", "/wiki/Why%3F/edit", Ok(())),
+            ("/tags/{tag}", "/tags/%23C", Err(Mismatch::EncodedDelimiter)),
+            ("/i/{key}/w", "/i/A-1%3F/w", Err(Mismatch::EncodedDelimiter)),
+            ("/i/{key}/w", "/i/A-1%23/w", Err(Mismatch::EncodedDelimiter)),
+            (
+                "/i/{key}/{id}",
+                "/i/A%23/b%3f",
+                Err(Mismatch::EncodedDelimiter),
+            ),
+        ] {
+            let rule = Rule::parse(&["GET"], template).unwrap();
+            assert_eq!(check(&rule, path, None), expected, "{template} {path}");
+        }
+    }
+
+    #[test]
+    fn a_caller_who_is_not_known_is_served_by_no_rule_and_denied_by_every_one() {
+        let callers = || vec!["reports".parse().unwrap()];
+        let allow = Rule::parse(&["GET"], "/").unwrap().for_callers(callers());
+        let deny = Rule::parse_deny::<&str>(&[], "/").unwrap();
+        let deny = deny.for_callers(callers());
+        let missed = Err(Mismatch::Caller);
+        for (caller, allowed, denied) in [
+            (Some("reports"), Ok(()), Ok(())),
+            (Some("Reports"), missed, missed),
+            (None, missed, Ok(())),
+        ] {
+            assert_eq!(check(&allow, "/", caller), allowed);
+            assert_eq!(check(&deny, "/", caller), denied);
+        }
+    }
+
+    fn check(rule: &Rule, path: &str, caller: Option<&str>) -> Result<(), Mismatch> {
+        let path = path.parse().unwrap();
+        let asked = Asked {
+            caller,
+            ..Asked::get("", &path)
+        };
+        rule.check(&asked, PlainPath::read(&path).unwrap())
     }
 }

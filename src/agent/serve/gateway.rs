@@ -4,9 +4,8 @@ use std::path::Path;
 
 use crate::agent::config::UpstreamConfig;
 use crate::agent::credentials::{CredentialError, Credentials};
-use crate::agent::policy::{self, Asked, Explanation, Policy, Rule, RuleError};
+use crate::agent::policy::{self, Asked, Explanation, Policy};
 use crate::agent::upstream::{ConnectError, Upstreams};
-use crate::name::Name;
 
 /// Policy, credentials and upstreams that belong together.
 #[derive(Debug, Default)]
@@ -19,16 +18,6 @@ pub struct Gateway {
 /// Why calls cannot be served as the configuration says.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// A rule cannot be understood.
-    #[error("rule {} of upstream {upstream} cannot be used", .index + 1)]
-    Rule {
-        /// The upstream.
-        upstream: Name,
-        /// Which of its rules, counted from zero.
-        index: usize,
-        /// What is wrong with it.
-        source: RuleError,
-    },
     /// A header has no value.
     #[error("a credential is not to be had")]
     Credential(#[source] CredentialError),
@@ -38,7 +27,7 @@ pub enum GatewayError {
 }
 
 impl Gateway {
-    /// Reads rules, opens credentials and sets upstreams up; connects to none. Authorities in the
+    /// Takes the rules, opens credentials and sets upstreams up; connects to none. Authorities in the
     /// file `network_ca` are trusted beside the system's.
     ///
     /// # Errors
@@ -47,12 +36,11 @@ impl Gateway {
         configs: &[UpstreamConfig],
         network_ca: Option<&Path>,
     ) -> Result<Self, GatewayError> {
-        let policies = configs
+        let rules = configs
             .iter()
-            .map(|config| Ok((config.name.clone(), rules(config)?)))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|config| (config.name.clone(), config.rules.clone()));
         Ok(Self {
-            policy: Policy::new(policies),
+            policy: Policy::new(rules),
             credentials: Credentials::open(configs).map_err(GatewayError::Credential)?,
             upstreams: Upstreams::new(configs, network_ca).map_err(GatewayError::Upstream)?,
         })
@@ -69,15 +57,4 @@ impl Gateway {
     pub const fn upstreams(&self) -> &Upstreams {
         &self.upstreams
     }
-}
-
-fn rules(config: &UpstreamConfig) -> Result<Vec<Rule>, GatewayError> {
-    let rule = |(index, raw): (usize, &crate::agent::config::RawRule)| {
-        Rule::parse(&raw.methods, &raw.path).map_err(|source| GatewayError::Rule {
-            upstream: config.name.clone(),
-            index,
-            source,
-        })
-    };
-    config.allow.iter().enumerate().map(rule).collect()
 }

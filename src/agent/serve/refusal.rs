@@ -79,7 +79,9 @@ impl Refusal {
                 "destination_not_found",
                 "The private side has no such upstream",
             ),
-            Self::Denied(Denied::Ambiguous(_) | Denied::Override(_) | Denied::NoRule) => (
+            Self::Denied(
+                Denied::Ambiguous(_) | Denied::Override(_) | Denied::ByRule | Denied::NoRule,
+            ) => (
                 S::FORBIDDEN,
                 "denied-by-policy",
                 NotSent,

@@ -18,7 +18,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
-use crate::agent::config::{CredentialSource, RawRule, UpstreamConfig};
+use crate::agent::config::{CredentialSource, UpstreamConfig};
+use crate::agent::policy::Rule;
 
 type Lane = hyper::client::conn::http2::SendRequest<Body>;
 
@@ -65,6 +66,7 @@ async fn what_is_not_permitted_is_refused_before_anything_is_sent() {
     for (authority, path, status, code) in [
         ("nowhere", "/allowed/a", 404, "unknown-upstream"),
         ("web", "/other", 403, "denied-by-policy"),
+        ("web", "/allowed/%6eot", 403, "denied-by-policy"),
         ("web", "/allowed/%2e%2e/x", 403, "denied-by-policy"),
         ("web", "/allowed/a", 502, "upstream-unreachable"),
     ] {
@@ -304,10 +306,10 @@ async fn agent(url: &str) -> Agent {
         connect_timeout: DEADLINE,
         response_timeout: DEADLINE,
         max_in_flight: 10,
-        allow: vec![RawRule {
-            methods: ["GET", "HEAD", "POST"].map(str::to_owned).to_vec(),
-            path: "/allowed/{*rest}".into(),
-        }],
+        rules: vec![
+            Rule::parse(&["GET", "HEAD", "POST"], "/allowed/{*rest}").unwrap(),
+            Rule::parse_deny::<&str>(&[], "/allowed/not").unwrap(),
+        ],
     };
     let calls = Arc::new(Calls::new(
         Gateway::open(&[config], None).unwrap(),

@@ -58,7 +58,7 @@ impl Config {
                 let rules: usize = config
                     .upstreams
                     .iter()
-                    .map(|upstream| upstream.allow.len())
+                    .map(|upstream| upstream.rules.len())
                     .sum();
                 print(&format!(
                     "No mistakes in {}. Upstreams: {}, rules: {rules}.\n",

@@ -88,9 +88,10 @@ fn describe(answer: &ExplainAnswer) -> String {
         printable(&answer.reason)
     );
     for rule in &answer.rules {
-        let verdict = match rule.why_not.as_str() {
-            "" => "allows it",
-            why_not => why_not,
+        let verdict = match (rule.why_not.as_str(), rule.denies) {
+            ("", false) => "allows it",
+            ("", true) => "denies it",
+            (why_not, _) => why_not,
         };
         text.push_str(&format!(
             "  {}: {}\n",
