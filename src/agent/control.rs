@@ -21,8 +21,8 @@ use crate::protocol::control::{
 };
 
 /// How long the other side may take to confirm a message, and to send one whole. It does nothing but write
-/// it down, but the link may be cut meanwhile and go on; when it does not, the message fails at once.
-const DEADLINE: Duration = Duration::from_secs(150);
+/// it down, but the link may be cut meanwhile and go on, ten minutes later at the most; when it does not, the message fails at once.
+const DEADLINE: Duration = Duration::from_secs(630);
 /// Messages that may wait for the link task: it reads them at once, and each replaces the former.
 const QUEUE_LENGTH: usize = 8;
 

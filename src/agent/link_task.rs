@@ -340,9 +340,11 @@ impl LinkTask {
 
     fn drain(&mut self) -> Option<TaskEnd> {
         self.draining = true;
-        if self.online.as_ref().is_some_and(|online| !online.is_away()) {
-            // The inward lane refuses new calls by itself and ends with the last of the others.
-            self.activity = Activity::Idle;
+        // The inward lane refuses new calls by itself and ends with the last of the others. A dial that is
+        // under way goes on: the relay may have left the old WebSocket for it already.
+        if let Some(online) = &self.online
+            && (!online.is_away() || self.has_calls())
+        {
             return None;
         }
         self.step(Happening::Stopping);

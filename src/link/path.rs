@@ -176,6 +176,14 @@ impl LinkHandle {
             state.session.ping();
             state.wake_driver();
         }
-        tokio::time::timeout(deadline, heard).await.is_ok()
+        let mut path = self.path();
+        let answered = async {
+            tokio::select! {
+                // Both only wait.
+                () = heard => true,
+                _ = path.wait_for(Path::is_away) => false,
+            }
+        };
+        tokio::time::timeout(deadline, answered).await == Ok(true)
     }
 }

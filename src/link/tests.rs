@@ -29,6 +29,14 @@ pub(crate) fn idle_link() -> (LaneClient, LinkHandle) {
     (LaneClient::new(lane), LinkHandle { shared })
 }
 
+/// What the driver of a link shows when its WebSocket is lost.
+#[cfg(feature = "relay")]
+pub(crate) fn lose_path(link: &LinkHandle) {
+    link.shared.show(&path::Path::Away {
+        why: "cut".to_owned(),
+    });
+}
+
 fn introduction() -> Introduction {
     Introduction {
         software: "test".into(),

@@ -11,7 +11,7 @@ use crate::error_chain::chain;
 
 /// How often the times of agents that are linked are stored: what a power cut may make them old.
 pub(super) const LAST_SEEN_EVERY: Duration = Duration::from_secs(60);
-/// How long after a link ended its time is stored, so that a thousand that end together are one write.
+/// How long after a link came up or ended its time is stored, so that a thousand together are one write.
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// Runs until it is dropped, which is harmless at any point.
@@ -20,7 +20,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         tokio::select! {
             // Both are cancel-safe: a wake-up that is lost here is made good by the next interval.
             () = tokio::time::sleep(LAST_SEEN_EVERY) => {}
-            () = shared.registry.link_ended() => tokio::time::sleep(SETTLE).await,
+            () = shared.registry.link_changed() => tokio::time::sleep(SETTLE).await,
         }
         note_last_seen(&shared).await;
         tell_status(&shared);

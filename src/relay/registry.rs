@@ -35,7 +35,7 @@ pub struct Limits {
 pub struct Registry {
     index: RwLock<Index>,
     limits: Limits,
-    link_ended: Notify,
+    link_changed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +73,7 @@ impl Registry {
         let registry = Self {
             index: RwLock::default(),
             limits,
-            link_ended: Notify::new(),
+            link_changed: Notify::new(),
         };
         for record in records {
             registry.put(record);
@@ -178,9 +178,10 @@ impl Registry {
         ))
     }
 
-    /// Ends when a link has ended since the last wait. For one waiter, who keeps times on disk.
-    pub async fn link_ended(&self) {
-        self.link_ended.notified().await;
+    /// Ends when a link has come up or ended since the last wait. For one waiter, who keeps times on disk:
+    /// a relay that takes over knows by them which agents are about to come.
+    pub async fn link_changed(&self) {
+        self.link_changed.notified().await;
     }
 
     fn read<T>(&self, look: impl FnOnce(&Index) -> T) -> T {

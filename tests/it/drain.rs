@@ -7,9 +7,13 @@ use relay_agent::body;
 use relay_agent::shutdown::Ended;
 
 use crate::harness::answers::{Pieces, in_pieces};
+use crate::harness::cable::{Cut, Door};
 use crate::harness::caller::next_piece;
 use crate::harness::program::{AGENT, Daemon, RELAY};
-use crate::harness::{CONNECTION, Home as _, Scene, TestRelay, Upstream, answers, wait_until};
+use crate::harness::relay::RelayHome;
+use crate::harness::{
+    CONNECTION, Caller, Home as _, Scene, TestAgent, TestRelay, Upstream, answers, wait_until,
+};
 
 /// A scene whose service answers `/` at once and everything else in pieces, and what feeds those.
 async fn scene() -> (Scene, Pieces) {
@@ -53,6 +57,38 @@ async fn a_draining_agent_finishes_its_calls_and_takes_no_new_ones() {
     drop(pieces);
     assert_eq!(next_piece(&mut answer).await, None);
     assert_eq!(scene.agent.ended().await, Ended::Drained);
+}
+
+#[tokio::test]
+async fn an_agent_that_drains_while_its_link_is_cut_comes_back_to_finish_its_calls() {
+    let (pieces, body) = in_pieces();
+    let body = std::sync::Mutex::new(Some(body));
+    let upstream = Upstream::new(move |_| {
+        let body = body.lock().unwrap().take().unwrap();
+        answers::at_once(http::Response::new(body))
+    })
+    .await;
+    let (home, cable) = RelayHome::by_cable("").await;
+    let relay = TestRelay::at(home).await;
+    let mut agent = TestAgent::start_with(&upstream.configuration("web", "")).await;
+    agent.accept(&relay.initiate("acme", "widgets").await).await;
+    relay.until_online(CONNECTION).await;
+    let mut caller = Caller::plain(relay.home(), &relay.token(None).await).await;
+    let request = caller.request("GET", "/slow", body::empty());
+    let mut answer = caller.send(request).await.into_body();
+    pieces.send("before");
+    assert_eq!(next_piece(&mut answer).await.unwrap(), "before");
+
+    cable.set_door(Door::Refusing);
+    cable.cut(Cut::Reset);
+    relay.until_link(CONNECTION, "reconnecting").await;
+    agent.drain();
+    cable.set_door(Door::Open);
+    pieces.send("after");
+    assert_eq!(next_piece(&mut answer).await.unwrap(), "after");
+    drop(pieces);
+    assert_eq!(next_piece(&mut answer).await, None);
+    assert_eq!(agent.ended().await, Ended::Drained);
 }
 
 #[tokio::test]

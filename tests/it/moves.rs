@@ -5,8 +5,10 @@ use relay_agent::body;
 use relay_agent::shutdown::Ended;
 
 use crate::harness::answers::{Pieces, in_pieces};
+use crate::harness::cable::{Cut, Door};
 use crate::harness::caller::next_piece;
-use crate::harness::{CONNECTION, Scene, TestRelay, Upstream, answers, wait_until};
+use crate::harness::relay::RelayHome;
+use crate::harness::{CONNECTION, Scene, TestAgent, TestRelay, Upstream, answers, wait_until};
 
 /// A scene whose service answers `/slow` in pieces and everything else at once.
 async fn scene(relay: &str) -> (Scene, Pieces) {
@@ -78,9 +80,32 @@ async fn another_relay_process_takes_over_while_calls_under_way_finish_on_the_fi
 }
 
 #[tokio::test]
+async fn a_change_of_state_while_the_link_has_no_websocket_is_told_when_it_goes_on() {
+    let (home, cable) = RelayHome::by_cable("").await;
+    let relay = TestRelay::at(home).await;
+    let mut agent = TestAgent::start().await;
+    agent.accept(&relay.initiate("acme", "widgets").await).await;
+    agent.until_online(CONNECTION).await;
+    for verb in ["deactivate", "activate"] {
+        cable.set_door(Door::Refusing);
+        cable.cut(Cut::Reset);
+        relay.until_link(CONNECTION, "reconnecting").await;
+        relay.order(CONNECTION, verb).await;
+        cable.set_door(Door::Open);
+        let is_told = |one: &ConnectionStatus| {
+            one.link.is_online() && one.deactivated_there == (verb == "deactivate")
+        };
+        agent.until(CONNECTION, is_told).await;
+    }
+    let link = agent.connection(CONNECTION).await.unwrap().link;
+    assert_eq!((link.links_made, link.resumed), (1, 2));
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn both_sides_show_that_another_machine_came_with_the_agents_identity() {
     let (scene, _pieces) = scene("").await;
-    let clone = crate::harness::TestAgent::at(scene.agent.home().cloned()).await;
+    let clone = TestAgent::at(scene.agent.home().cloned()).await;
     let is_told = |one: &ConnectionStatus| one.link.duplicate.is_some();
     scene.agent.until(CONNECTION, is_told).await;
     wait_until("the relay lists the double", async || {

@@ -24,6 +24,9 @@ const NOT_KEPT: &str =
 /// The longest time within which a move may be asked for. Longer ones are mistakes.
 const LONGEST_MOVE: Duration = Duration::from_secs(3600);
 
+/// How long a WebSocket is used at the least before the link moves again, however often it is asked to.
+const SHORTEST_STAY: Duration = Duration::from_secs(1);
+
 impl LinkTask {
     /// Starts what the phase is about, in place of what was under way.
     pub(super) fn begin_activity(&mut self) {
@@ -56,13 +59,14 @@ impl LinkTask {
         self.activity = Activity::Idle;
         self.path_since = Instant::now();
         self.is_copy = false;
-        let was_moving = std::mem::take(&mut self.is_moving);
+        self.is_moving = false;
         match connected {
             Connected::Resumed => self.resumed(),
             Connected::New(link) => {
                 if let Some(old) = self.online.take() {
                     match self.retirement.place() {
-                        Some(place) if was_moving && !old.is_away() => {
+                        // Another process has answered, and the old one still serves what it has.
+                        Some(place) if !old.is_away() => {
                             old.retire(place, &self.shutdown);
                         }
                         Some(_) | None => {
@@ -183,7 +187,7 @@ impl LinkTask {
 
     fn path_lost(&mut self, why: String) -> Option<TaskEnd> {
         self.note_last_seen();
-        if self.draining {
+        if self.draining && !self.has_calls() {
             // Nothing is left to be told, and nobody would wait for a resumption.
             self.step(Happening::Stopping);
             return Some(TaskEnd::Stopped);
@@ -248,7 +252,8 @@ impl LinkTask {
         if self.draining || !matches!(self.activity, Activity::Idle) {
             return;
         }
-        let delay = at_random_within(within.min(LONGEST_MOVE));
+        let settled = SHORTEST_STAY.saturating_sub(self.path_since.elapsed());
+        let delay = at_random_within(within.min(LONGEST_MOVE)).max(settled);
         tracing::info!(connection = %self.record.name, moves_in = ?delay, "the relay asks the link to move to a new WebSocket");
         self.is_moving = true;
         self.activity = Activity::wait(delay);
@@ -261,6 +266,16 @@ impl LinkTask {
         );
         let at = status::text_of(SystemTime::now());
         self.facts.duplicate = Some(Duplicate { at, from });
+    }
+
+    /// Whether any call is under way, of this connection or of another: few enough to look at no closer.
+    pub(super) fn has_calls(&self) -> bool {
+        self.live
+            .calls
+            .gateway()
+            .upstreams()
+            .in_flight()
+            .any(|(_, calls, _)| calls > 0)
     }
 
     fn dial(&mut self) -> Activity {

@@ -103,9 +103,13 @@ fn remarks(connection: &ConnectionStatus) -> String {
         let advice = advice(connection);
         text.push_str(&format!("{name}: {}{advice}\n", printable(why)));
     } else if let Some(cut) = &link.last_cut {
-        let (times, at) = (link.resumed, printable(&cut.at));
+        let at = printable(&cut.at);
+        let times = match link.resumed {
+            1 => "once".to_owned(),
+            times => format!("{times} times"),
+        };
         text.push_str(&format!(
-            "{name}: last cut at {at} ({}); resumed {times} times so far\n",
+            "{name}: last cut at {at} ({}); resumed {times} so far\n",
             printable(&cut.why)
         ));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DAY, HOUR, SECOND};
+use super::{DAY, SECOND};
 use crate::config_file::Section;
 
 /// `[link]`.
@@ -47,7 +47,7 @@ impl LinkConfig {
             resume_window: section.duration(
                 "resume_window",
                 default.resume_window,
-                Duration::ZERO..=HOUR,
+                Duration::ZERO..=most,
             ),
             call_wait: section.duration("call_wait", default.call_wait, Duration::ZERO..=most),
             max_age: section.duration("max_age", default.max_age, Duration::ZERO..=365 * DAY),

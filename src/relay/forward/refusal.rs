@@ -173,7 +173,7 @@ impl Refusal {
                 "agent-reconnecting",
                 "destination_unavailable",
                 "The agent is reconnecting",
-                "The private side's agent lost its link a moment ago; the call was not sent.",
+                "The private side's agent has lost its link and is on its way back; the call was not sent.",
             )
             .retry(RETRY_REDIAL_AFTER),
             Self::Draining => answer(

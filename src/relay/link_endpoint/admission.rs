@@ -20,9 +20,11 @@ use crate::relay::clock;
 use crate::relay::registry::{Connection, LinkRefusal, LinkSlot, Live};
 use crate::session::WINDOW;
 
-/// How long an agent that is linked may take to show that it lives, when another comes with its identity:
-/// more than a round trip of a bad path.
+/// How long an agent that is linked may take to show that it lives, when another comes with its identity;
+/// three round trips, where those are longer.
 const PROBE: Duration = Duration::from_secs(3);
+/// However slow its path: the newcomer waits no longer, since it hangs up after ten seconds.
+const LONGEST_PROBE: Duration = Duration::from_secs(8);
 
 /// An agent with a new link, and what the handshake told it of this side's state.
 pub(super) struct Admitted {
@@ -141,7 +143,11 @@ impl LinkEndpoint {
         let Some(former) = connection.live() else {
             return Err(refused);
         };
-        if former.handle.answers_within(PROBE).await {
+        let _probe = connection.begin_probe().ok_or(refused)?;
+        let deadline = PROBE
+            .max(former.handle.stats().round_trip * 3)
+            .min(LONGEST_PROBE);
+        if former.handle.answers_within(deadline).await {
             return Err(refused);
         }
         registry.replace_link(connection, &former)

@@ -26,8 +26,8 @@ use crate::relay::registry::{Connection, GoAheads};
 use crate::relay::shared::Shared;
 
 /// How long the far side may take to answer a control message. It does so without waiting for anyone, but
-/// the link may be cut meanwhile and go on; when it does not, the message fails at once.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(150);
+/// the link may be cut meanwhile and go on, ten minutes later at the most; when it does not, the message fails at once.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(630);
 
 /// How long an agent may take to send a message whole: it is smaller than one packet, but a cut may fall into it.
 const READ_DEADLINE: Duration = ANSWER_DEADLINE;

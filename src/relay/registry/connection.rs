@@ -11,6 +11,7 @@ use super::{Limits, LinkRefusal};
 use crate::identity::ConnectionId;
 use crate::name::Name;
 use crate::protocol::handshake::SessionId;
+use crate::relay::clock;
 use crate::relay::housekeeping::LAST_SEEN_EVERY;
 use crate::relay::record::{ConnectionRecord, State};
 
@@ -20,6 +21,12 @@ const WAITING_CALLS: usize = 256;
 /// How many seconds after a duplicate the next one is told: a machine that does not wait before it tries
 /// again must fill neither the log nor the link.
 const DUPLICATE_AGAIN_AFTER: u64 = 10;
+/// For how long a second machine with an agent's identity is remembered: one that was cloned tries again
+/// every half minute.
+const DOUBLE_REMEMBERED: Duration = Duration::from_secs(600);
+/// How long the agent must not have been heard before such a machine, or the agent itself after a restart,
+/// may take its link: an agent that was cut is back sooner.
+const DOUBLE_WAITS: Duration = Duration::from_secs(20);
 /// Why a link ends whose agent came back without it.
 const BEGAN_ANEW: &str = "the agent was restarted, or gave the link up, and began a new one";
 
@@ -32,6 +39,8 @@ pub struct Connection {
     calls: Arc<Semaphore>,
     /// Places for calls that wait for the link.
     waiting: Arc<Semaphore>,
+    /// The place of one agent that came while another is linked.
+    newcomer: Arc<Semaphore>,
     /// Ticks when the record changes, for the link that tells the far side.
     changes: watch::Sender<()>,
     /// Ticks when the link comes, goes, or changes its path, for calls that wait for it.
@@ -97,6 +106,7 @@ impl Connection {
             limits,
             calls: Arc::new(Semaphore::new(limits.calls_in_flight)),
             waiting: Arc::new(Semaphore::new(WAITING_CALLS)),
+            newcomer: Arc::new(Semaphore::new(1)),
             changes: watch::Sender::new(()),
             link_changes: watch::Sender::new(()),
             inner: Mutex::new(Inner {
@@ -175,6 +185,13 @@ impl Connection {
         self.link_changes.send_replace(());
     }
 
+    /// The place of an agent that came while another is linked, until it is known whether that one lives;
+    /// `None` when a newcomer has it.
+    #[must_use]
+    pub fn begin_probe(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.newcomer).try_acquire_owned().ok()
+    }
+
     /// A place for one more call that waits for the link; `None` when as many as may be are waiting.
     #[must_use]
     pub fn begin_waiting(&self) -> Option<CallPermit> {
@@ -206,8 +223,8 @@ impl Connection {
     #[must_use]
     pub fn last_seen_at(&self, now: u64) -> Option<u64> {
         let inner = self.inner();
-        match inner.link {
-            LinkState::Up(_) => Some(now),
+        match &inner.link {
+            LinkState::Up(live) => Some(Inner::heard_at(live, now)),
             LinkState::Down(_) | LinkState::Reserved => inner.last_seen_at,
         }
     }
@@ -243,9 +260,10 @@ impl Connection {
     /// What is to be stored about when the agent was last linked, once.
     pub(in crate::relay) fn take_last_seen(&self, now: u64) -> Option<(ConnectionId, u64)> {
         let mut inner = self.inner();
-        if matches!(inner.link, LinkState::Up(_)) {
-            inner.last_seen_at = Some(now);
-            return Some((self.id, now));
+        if let LinkState::Up(live) = &inner.link {
+            let at = Inner::heard_at(live, now);
+            inner.last_seen_at = Some(at);
+            return Some((self.id, at));
         }
         let changed = std::mem::take(&mut inner.seen_since_stored);
         inner
@@ -270,7 +288,9 @@ impl Connection {
         }
         match &inner.link {
             LinkState::Down(_) => {}
-            LinkState::Up(live) if live.handle.is_away() => live.handle.abandon(BEGAN_ANEW),
+            LinkState::Up(live) if live.handle.is_away() && !inner.may_be_a_double(live) => {
+                live.handle.abandon(BEGAN_ANEW);
+            }
             LinkState::Reserved | LinkState::Up(_) => return Err(LinkRefusal::AlreadyLinked),
         }
         Ok(inner.next_slot())
@@ -280,7 +300,9 @@ impl Connection {
     pub(super) fn replace(&self, former: &Arc<Live>) -> Result<u64, LinkRefusal> {
         let mut inner = self.inner();
         match &inner.link {
-            LinkState::Up(live) if Arc::ptr_eq(live, former) => live.handle.abandon(BEGAN_ANEW),
+            LinkState::Up(live) if Arc::ptr_eq(live, former) && !inner.may_be_a_double(live) => {
+                live.handle.abandon(BEGAN_ANEW);
+            }
             LinkState::Down(_) => {}
             LinkState::Reserved | LinkState::Up(_) => return Err(LinkRefusal::AlreadyLinked),
         }
@@ -307,8 +329,8 @@ impl Connection {
         if inner.slots != slot {
             return;
         }
-        if matches!(inner.link, LinkState::Up(_)) {
-            inner.last_seen_at = Some(now);
+        if let LinkState::Up(live) = &inner.link {
+            inner.last_seen_at = Some(Inner::heard_at(live, now));
             inner.seen_since_stored = true;
         }
         inner.link = LinkState::Down(Some(Instant::now()));
@@ -322,6 +344,24 @@ impl Connection {
 }
 
 impl Inner {
+    /// Whether who comes without the session of a link that was cut a moment ago is rather a second machine,
+    /// because there has been one lately: it must not win by coming in just the right moment.
+    fn may_be_a_double(&self, live: &Live) -> bool {
+        let known = self.duplicate.is_some_and(|duplicate| {
+            clock::now().saturating_sub(duplicate.at) < DOUBLE_REMEMBERED.as_secs()
+        });
+        known && live.handle.stats().quiet < DOUBLE_WAITS
+    }
+
+    /// When the agent of the link was last heard, in seconds since 1970.
+    fn heard_at(live: &Live, now: u64) -> u64 {
+        if live.handle.is_away() {
+            now.saturating_sub(live.handle.stats().quiet.as_secs())
+        } else {
+            now
+        }
+    }
+
     fn next_slot(&mut self) -> u64 {
         self.link = LinkState::Reserved;
         self.slots += 1;

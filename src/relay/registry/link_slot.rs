@@ -115,13 +115,15 @@ impl LinkSlot {
     /// [`LinkRefusal::Removed`] when the connection was removed while the link was set up; the link
     /// must be closed with that reason.
     pub fn establish(&self, live: Live) -> Result<(), LinkRefusal> {
-        self.connection.link_up(self.number, Arc::new(live))
+        self.connection.link_up(self.number, Arc::new(live))?;
+        self.registry.link_changed.notify_one();
+        Ok(())
     }
 }
 
 impl Drop for LinkSlot {
     fn drop(&mut self) {
         self.connection.link_down(self.number, clock::now());
-        self.registry.link_ended.notify_one();
+        self.registry.link_changed.notify_one();
     }
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::*;
 use crate::identity::PublicKey;
-use crate::link::tests::idle_link;
+use crate::link::tests::{idle_link, lose_path};
 use crate::relay::record::tests::{accepted, pending};
 use crate::relay::record::{Removed, Side};
 
@@ -49,6 +49,26 @@ fn a_second_link_is_refused_until_the_first_has_ended() {
     assert_eq!(second, LinkRefusal::AlreadyLinked);
     drop(first);
     registry.reserve_link(&connection).unwrap();
+}
+
+#[test]
+fn a_link_that_was_cut_gives_way_to_its_restarted_agent_and_not_to_a_known_double() {
+    for has_double in [false, true] {
+        let (registry, connection) = accepted_connection();
+        let first = registry.reserve_link(&connection).unwrap();
+        first.establish(live()).unwrap();
+        if has_double {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 2));
+            assert!(connection.note_duplicate(clock::now(), address));
+        }
+        lose_path(&connection.live().unwrap().handle);
+        assert!(matches!(connection.link_status(), LinkStatus::Reconnecting));
+        let second = registry.reserve_link(&connection);
+        assert_eq!(second.is_err(), has_double, "{second:?}");
+        // The former's end does not touch its successor's place.
+        drop(first);
+        assert_eq!(registry.reserve_link(&connection).is_err(), !has_double);
+    }
 }
 
 #[test]
