@@ -25,6 +25,8 @@ const UNDER_WAY: usize = 512;
 /// What waits at either end before it is taken: the kernel would let it grow to MiB, and a slow path would look like one
 /// with a deep queue.
 const BUFFER: u32 = 256 * 1024;
+/// The least that is slept for to keep to a rate.
+const TICK: Duration = Duration::from_millis(4);
 /// How long ends may take to close after an orderly end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -308,9 +310,12 @@ impl Lead<'_> {
             let passes = count.min(may);
             self.left.fetch_sub(passes as u64, Ordering::Relaxed);
             if let Some(rate) = bytes_per_second {
-                free_at = free_at.max(Instant::now());
-                free_at += Duration::from_secs_f64(passes as f64 / rate as f64);
-                tokio::time::sleep_until(free_at.into()).await;
+                let now = Instant::now();
+                free_at = free_at.max(now) + Duration::from_secs_f64(passes as f64 / rate as f64);
+                // Timers are no finer than this; what is ahead by less is waited for with the next piece.
+                if free_at > now + TICK {
+                    tokio::time::sleep_until(free_at.into()).await;
+                }
             }
             let piece = Bytes::copy_from_slice(&buffer[..passes]);
             under_way

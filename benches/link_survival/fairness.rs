@@ -1,0 +1,94 @@
+//! Small calls while others take all that the link has, or nothing of what was sent to them.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::failure::Failure;
+use crate::relayed::Relayed;
+use crate::row;
+use crate::spread::Spread;
+
+/// More than any measurement takes.
+const ENDLESS: u64 = 1 << 50;
+const CALLERS: u32 = 99;
+/// A company's line: 200 Mbit/s, 20 ms there and back.
+const LINE_RATE: u64 = 25_000_000;
+const LINE_DELAY: Duration = Duration::from_millis(10);
+
+/// One caller's small calls alone, then beside a download, then beside an upload, which never end.
+pub(crate) async fn beside_bulk(relayed: &Relayed, long: Duration) -> Result<(), Failure> {
+    for (path, is_line) in [("loopback", false), ("200 Mbit/s and 20 ms", true)] {
+        if is_line {
+            relayed.cable.set_delay(LINE_DELAY);
+            relayed.cable.set_rate(Some(LINE_RATE));
+        }
+        let mut caller = relayed.caller().await?;
+        let alone = Spread::of(caller.small_calls(long).await?);
+        row(
+            &format!("small calls alone, {path}"),
+            &alone.to_string(),
+            "",
+        );
+        for way in ["download", "upload"] {
+            let mut bulk = relayed.caller().await?;
+            let _bulk = AbortOnDropHandle::new(tokio::spawn(async move {
+                match way {
+                    "download" => bulk.download(ENDLESS).await,
+                    _ => bulk.upload(ENDLESS).await,
+                }
+            }));
+            // Until the bulk has filled what it can.
+            caller.small_calls(long / 4).await?;
+            let beside = Spread::of(caller.small_calls(long).await?);
+            let what = format!("small calls beside an endless {way}, {path}");
+            row(&what, &compared(&beside, &alone), "p99 3 times");
+        }
+        relayed.cable.set_delay(Duration::ZERO);
+        relayed.cable.set_rate(None);
+    }
+    Ok(())
+}
+
+/// Ninety-nine callers' small calls, without and with one more caller that reads nothing of what it asked for.
+pub(crate) async fn beside_a_stalled_reader(
+    relayed: &Relayed,
+    long: Duration,
+) -> Result<(), Failure> {
+    let alone = many(relayed, long).await?;
+    row(
+        "small calls of 99 callers, loopback",
+        &alone.to_string(),
+        "",
+    );
+    let mut stalled = relayed.caller().await?;
+    let unread = stalled.unread(ENDLESS).await?;
+    let beside = many(relayed, long).await?;
+    drop(unread);
+    let what = "small calls of 99 callers beside one that reads nothing, loopback";
+    row(what, &compared(&beside, &alone), "as without");
+    Ok(())
+}
+
+async fn many(relayed: &Relayed, long: Duration) -> Result<Spread, Failure> {
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let mut caller = relayed.caller().await?;
+        callers.spawn(async move { caller.small_calls(long).await });
+    }
+    let mut times = Vec::new();
+    while let Some(ended) = callers.join_next().await {
+        times.extend(ended.map_err(Failure::because("call"))??);
+    }
+    Ok(Spread::of(times))
+}
+
+fn compared(beside: &Spread, alone: &Spread) -> String {
+    let ratio = |part| beside.quantile(part).as_secs_f64() / alone.quantile(part).as_secs_f64();
+    format!(
+        "{beside}: median {:.1} times, p99 {:.1} times",
+        ratio(0.5),
+        ratio(0.99)
+    )
+}

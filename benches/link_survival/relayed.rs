@@ -1,0 +1,170 @@
+//! What is measured: relay and agent as programs, with a cable between them and an upstream behind, in a thread of
+//! their own.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::cable::Cable;
+use crate::caller::Caller;
+use crate::connections;
+use crate::failure::Failure;
+use crate::process::{self, Process};
+use crate::upstream;
+
+/// By then the agent has linked, or something is wrong.
+const LINK_DEADLINE: Duration = Duration::from_secs(20);
+
+/// The relay to measure: `RELAY_BINARY`, else the one that `cargo bench` built.
+pub(crate) fn relay_binary() -> OsString {
+    env::var_os("RELAY_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_relay").into())
+}
+
+/// The agent to measure: `AGENT_BINARY`, else the one that `cargo bench` built.
+pub(crate) fn agent_binary() -> OsString {
+    env::var_os("AGENT_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_agent").into())
+}
+
+/// The running pair; dropping it ends both.
+pub(crate) struct Relayed {
+    /// The link's path.
+    pub(crate) cable: Cable,
+    /// A path of the same kind straight to the upstream.
+    pub(crate) beside: Cable,
+    relay: Process,
+    agent: Process,
+    callers: SocketAddr,
+    token: String,
+    _directory: TempDir,
+}
+
+impl Relayed {
+    pub(crate) fn start() -> Result<Self, Failure> {
+        let directory = tempfile::tempdir().map_err(Failure::because("make a directory"))?;
+        let here = directory.path();
+        for state in ["relay-state", "agent-state"] {
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(here.join(state))
+                .map_err(Failure::because("make a directory"))?;
+        }
+        let (listen, callers) = (process::free_address()?, process::free_address()?);
+        let (cable, beside, upstream) = around(listen)?;
+        let relay_config = here.join("relay.toml");
+        let agent_config = here.join("agent.toml");
+        process::write(
+            &relay_config,
+            &relay_configuration(here, listen, callers, cable.address()),
+        )?;
+        process::write(&agent_config, &agent_configuration(here, upstream))?;
+
+        let mut serve = Command::new(relay_binary());
+        serve.arg("serve").arg("--config").arg(&relay_config);
+        let mut relay = Process::start("relay", &mut serve, here.join("relay.log"))?;
+        relay.wait_for_listener(callers)?;
+        let token = connections::token(&relay_config)?;
+        let code = connections::initiate(&relay_config, "bench")?;
+        connections::accept(&agent_config, &code)?;
+        let mut run = Command::new(agent_binary());
+        run.arg("run").arg("--config").arg(&agent_config);
+        let agent = Process::start("agent", &mut run, here.join("agent.log"))?;
+        wait_for_link(&relay_config)?;
+        Ok(Self {
+            cable,
+            beside,
+            relay,
+            agent,
+            callers,
+            token,
+            _directory: directory,
+        })
+    }
+
+    /// A caller of the relay.
+    pub(crate) async fn caller(&self) -> Result<Caller, Failure> {
+        Caller::connect(self.callers, "/c/bench/files", &self.token).await
+    }
+
+    /// A caller that reaches the upstream by the path beside the link.
+    pub(crate) async fn caller_beside(&self) -> Result<Caller, Failure> {
+        Caller::connect(self.beside.address(), "", "").await
+    }
+
+    /// For the person who has to find out why the bench failed.
+    pub(crate) fn print_log_tails(&self) {
+        eprintln!(
+            "--- relay\n{}\n--- agent\n{}",
+            self.relay.log_tail(),
+            self.agent.log_tail()
+        );
+    }
+}
+
+/// The cables to the relay and beside it, and the upstream. They work in a thread of their own until the bench ends.
+fn around(relay: SocketAddr) -> Result<(Cable, Cable, SocketAddr), Failure> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let begin = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let upstream = listener.local_addr()?;
+            let cable = Cable::new("127.0.0.1", relay.to_string()).await;
+            let beside = Cable::new("127.0.0.1", upstream.to_string()).await;
+            // Whoever waits for it goes on as long as the bench.
+            let _ = sender.send((cable, beside, upstream));
+            upstream::serve(listener).await;
+            std::io::Result::Ok(())
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(begin)
+    });
+    receiver
+        .recv()
+        .map_err(Failure::because("start the upstream"))
+}
+
+fn wait_for_link(relay_config: &Path) -> Result<(), Failure> {
+    let deadline = Instant::now() + LINK_DEADLINE;
+    while connections::online(relay_config)? == 0 {
+        if Instant::now() > deadline {
+            return Err(Failure::new("no link came up"));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn relay_configuration(
+    here: &Path,
+    listen: SocketAddr,
+    callers: SocketAddr,
+    public: SocketAddr,
+) -> String {
+    let here = here.display();
+    format!(
+        "listen = '{listen}'\nplain_listen = '{callers}'\npublic_url = 'https://{public}'\n\
+         state_dir = '{here}/relay-state'\n[tls]\nmode = 'self-signed'\n\
+         [admin]\nsocket = '{here}/relay.sock'\n[log]\nlevel = 'warn'\n"
+    )
+}
+
+fn agent_configuration(here: &Path, upstream: SocketAddr) -> String {
+    let here = here.display();
+    format!(
+        "state_dir = '{here}/agent-state'\n[admin]\nsocket = '{here}/agent.sock'\n\
+         [log]\nlevel = 'warn'\n[network]\nproxy = 'none'\n\
+         [[upstream]]\nname = 'files'\nurl = 'http://{upstream}'\nmax_in_flight = 1024\n\
+         [[upstream.allow]]\nmethods = ['GET', 'POST']\npath = '/{{*rest}}'\n"
+    )
+}

@@ -1,0 +1,70 @@
+//! The private service: `/small` is 1 KiB, `/bulk/N` is N bytes, and what is posted is counted.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Either, Full};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+/// The length of `/small`.
+pub(crate) const SMALL: usize = 1024;
+static BLOCK: [u8; 65536] = [7; 65536];
+
+/// Serves until dropped.
+pub(crate) async fn serve(listener: TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let serving = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service_fn(answer));
+        // The caller sees a broken connection as a wrong answer, and the bench fails there.
+        tokio::spawn(serving);
+    }
+}
+
+/// A body of so many bytes.
+pub(crate) struct Bulk(pub(crate) u64);
+
+impl Body for Bulk {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let count = usize::try_from(self.0).map_or(BLOCK.len(), |left| left.min(BLOCK.len()));
+        self.0 -= count as u64;
+        let block = Bytes::from_static(&BLOCK[..count]);
+        Poll::Ready((count > 0).then(|| Ok(Frame::data(block))))
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+) -> Result<Response<Either<Bulk, Full<Bytes>>>, Infallible> {
+    let path = request.uri().path();
+    let bulk = path
+        .strip_prefix("/bulk/")
+        .and_then(|length| length.parse().ok());
+    let body = match bulk {
+        Some(length) => Either::Left(Bulk(length)),
+        None if path == "/small" => Either::Right(Full::new(Bytes::from_static(&BLOCK[..SMALL]))),
+        None => Either::Right(Full::new(
+            count(request.into_body()).await.to_string().into(),
+        )),
+    };
+    Ok(Response::new(body))
+}
+
+async fn count(mut body: Incoming) -> u64 {
+    let mut bytes = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+    }
+    bytes
+}
