@@ -16,8 +16,10 @@ const FIRST_MEAN: Duration = Duration::from_millis(100);
 const LONGEST_MEAN: Duration = Duration::from_secs(30);
 /// How much the mean grows with each failure.
 const GROWTH: f64 = 2.0;
-/// The mean of the longest delay after a WebSocket that came up and was cut soon: some proxies cut every
-/// few seconds, and calls wait for the next one; yet nobody dials without pause.
+/// A WebSocket that carried a session for so long was of use: the next one is dialled as if it were the first
+/// loss. Some proxies cut every few seconds, and calls wait meanwhile.
+const OF_USE: Duration = Duration::from_millis(250);
+/// The mean of the longest delay after one that was cut sooner: nobody dials without pause.
 const LONGEST_MEAN_AFTER_CUT: Duration = Duration::from_millis(400);
 /// The shortest wait that counts as asked for: less would make agents knock without pause.
 const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -62,7 +64,7 @@ impl Redial {
 
     /// A WebSocket that carried a session for `held` was cut: the next delays are short, or not long.
     pub fn was_cut_after(&mut self, held: Duration) {
-        if held >= STEADY {
+        if held >= OF_USE {
             self.succeeded();
         }
         self.0.current_interval = self.0.current_interval.min(LONGEST_MEAN_AFTER_CUT);
@@ -193,10 +195,10 @@ mod tests {
     fn a_path_that_is_cut_again_and_again_is_redialled_soon_each_time() {
         let mut redial = Redial::new();
         for _ in 0..100 {
-            redial.was_cut_after(Duration::from_secs(2));
+            redial.was_cut_after(OF_USE / 2);
             assert!(redial.next_delay(None) <= LONGEST_MEAN_AFTER_CUT * 2);
         }
-        redial.was_cut_after(STEADY);
+        redial.was_cut_after(OF_USE);
         assert!(redial.next_delay(None) <= FIRST_MEAN * 2);
     }
 }
