@@ -12,7 +12,9 @@ use super::LinkHandle;
 use super::lane::State;
 use super::websocket::Socket;
 use crate::protocol::frame::LaneCounts;
-use crate::protocol::handshake::{ResumeOffer, Resumed, SessionId};
+#[cfg(any(test, feature = "relay"))]
+use crate::protocol::handshake::Resumed;
+use crate::protocol::handshake::{ResumeOffer, SessionId};
 use crate::session::Violation;
 
 /// What is known of the WebSocket under a session.
