@@ -15,14 +15,11 @@ use crate::body::{self, Body, BodyError};
 use crate::link::http2::{LaneClient, SendError};
 use crate::problem::Problem;
 use crate::protocol::control::{
-    CONTINUE_PATH, CONTROL_AUTHORITY, CONTROL_VERSION, ContinueMessage, DUPLICATE_PATH,
-    DuplicateMessage, MAX_CONTROL, MOVE_PATH, MoveMessage, REMOVED_PATH, RemovedMessage,
-    STATE_PATH, StateMessage,
+    ANSWER_DEADLINE, CONTINUE_PATH, CONTROL_AUTHORITY, CONTROL_VERSION, ContinueMessage,
+    DUPLICATE_PATH, DuplicateMessage, MAX_CONTROL, MOVE_PATH, MoveMessage, REMOVED_PATH,
+    RemovedMessage, STATE_PATH, StateMessage,
 };
 
-/// How long the other side may take to confirm a message, and to send one whole. It does nothing but write
-/// it down, but the link may be cut meanwhile and go on, ten minutes later at the most; when it does not, the message fails at once.
-const DEADLINE: Duration = Duration::from_secs(630);
 /// Messages that may wait for the link task: it reads them at once, and each replaces the former.
 const QUEUE_LENGTH: usize = 8;
 
@@ -63,7 +60,7 @@ pub enum TellError {
     #[error("the public side answered with {0}")]
     Answer(StatusCode),
     /// No answer in time.
-    #[error("the public side did not answer within {} s", DEADLINE.as_secs())]
+    #[error("the public side did not answer within {} s", ANSWER_DEADLINE.as_secs())]
     Silent,
     /// The message could not be built.
     #[error("the message could not be built")]
@@ -110,7 +107,7 @@ where
 /// [`TellError`]; the relay may have got the message all the same.
 pub async fn tell(outward: &LaneClient, message: &ControlMessage) -> Result<(), TellError> {
     let request = to_request(message).ok_or(TellError::Build)?;
-    let response = tokio::time::timeout(DEADLINE, outward.send(request))
+    let response = tokio::time::timeout(ANSWER_DEADLINE, outward.send(request))
         .await
         .map_err(|_| TellError::Silent)?
         .map_err(TellError::Send)?;
@@ -139,7 +136,7 @@ where
         return Err(bad("it is not a POST".to_owned()));
     }
     let collected = Limited::new(request.into_body(), MAX_CONTROL).collect();
-    let bytes = tokio::time::timeout(DEADLINE, collected)
+    let bytes = tokio::time::timeout(ANSWER_DEADLINE, collected)
         .await
         .map_err(|_| bad("it came too slowly".to_owned()))?
         .map_err(|error| bad(error.to_string()))?

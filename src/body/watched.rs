@@ -84,11 +84,11 @@ where
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
-    use futures_util::FutureExt as _;
-    use http_body_util::{BodyExt as _, Full};
+    use futures_util::{FutureExt as _, stream};
+    use http_body_util::{BodyExt as _, Full, StreamBody};
     use tokio::sync::mpsc;
 
     use super::*;
@@ -104,26 +104,21 @@ mod tests {
     }
 
     /// A body of what it is sent.
-    struct Sent(mpsc::Receiver<Result<&'static str, BodyError>>);
-
-    impl HttpBody for Sent {
-        type Data = Bytes;
-        type Error = BodyError;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-            let sent = self.0.poll_recv(context);
-            sent.map(|sent| sent.map(|sent| sent.map(|text| Frame::data(Bytes::from(text)))))
-        }
+    pub(crate) fn sent(
+        mut pieces: mpsc::Receiver<Result<&'static str, BodyError>>,
+    ) -> impl HttpBody<Data = Bytes, Error = BodyError> + Unpin {
+        let frame = |text| Frame::data(Bytes::from_static(str::as_bytes(text)));
+        StreamBody::new(stream::poll_fn(move |context| {
+            let piece = pieces.poll_recv(context);
+            piece.map(|piece| piece.map(|piece| piece.map(frame)))
+        }))
     }
 
     #[tokio::test]
     async fn the_watcher_sees_what_the_reader_gets() {
         let mut notes = Notes::default();
-        let (sender, sent) = mpsc::channel(1);
-        let mut body = Watched::new(Sent(sent), &mut notes);
+        let (sender, pieces) = mpsc::channel(1);
+        let mut body = Watched::new(sent(pieces), &mut notes);
         assert!(body.frame().now_or_never().is_none());
         sender.send(Ok("x")).await.unwrap();
         assert_eq!(

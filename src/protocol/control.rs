@@ -2,6 +2,8 @@
 //!
 //! Never carries anything of a call's content.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// The authority of control requests. `~` stands in no [`crate::name::Name`], so no upstream can be
@@ -19,6 +21,10 @@ pub const MOVE_PATH: &str = "/v1/move";
 pub const DUPLICATE_PATH: &str = "/v1/duplicate";
 /// The version of every control message.
 pub const CONTROL_VERSION: u32 = 1;
+/// How long the other side may take to confirm a message, and to send one whole. It does nothing but write
+/// it down, but the link may be cut meanwhile and go on, ten minutes later at the most; when it does not,
+/// the message fails at once.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(630);
 /// The longest control message; all are well under a hundred bytes.
 pub const MAX_CONTROL: usize = 4 * 1024;
 

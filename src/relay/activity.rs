@@ -131,33 +131,13 @@ impl Watcher for Open {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use bytes::Bytes;
     use futures_util::FutureExt as _;
-    use http_body::Frame;
     use http_body_util::BodyExt as _;
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::body::{self, BodyError};
-
-    /// A body that yields what it is sent.
-    struct Sent(mpsc::Receiver<Bytes>);
-
-    impl http_body::Body for Sent {
-        type Data = Bytes;
-        type Error = BodyError;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-            let next = self.0.poll_recv(context);
-            next.map(|data| data.map(|data| Ok(Frame::data(data))))
-        }
-    }
+    use crate::body;
+    use crate::body::watched::tests::sent;
 
     #[tokio::test]
     async fn it_is_the_relays_turn_until_there_is_an_answer_and_then_that_of_who_does_not_go_on() {
@@ -167,11 +147,11 @@ mod tests {
         assert_eq!(activity.turn(), Turn::Relay);
 
         let (source, answer) = mpsc::channel(1);
-        let mut answer = open.answered(body::streaming(Sent(answer)));
+        let mut answer = open.answered(body::streaming(sent(answer)));
         assert_eq!(activity.turn(), Turn::Caller, "nobody asks for the body");
         assert!(answer.frame().now_or_never().is_none());
         assert_eq!(activity.turn(), Turn::Relay, "the source has nothing yet");
-        source.send(Bytes::from("x")).await.unwrap();
+        source.send(Ok("x")).await.unwrap();
         assert!(answer.frame().await.is_some());
         assert_eq!(
             activity.turn(),
@@ -187,7 +167,7 @@ mod tests {
     async fn a_body_that_is_dropped_while_its_source_is_waited_for_leaves_nothing_behind() {
         let activity = Activity::new(Arc::default());
         let (_source, answer) = mpsc::channel(1);
-        let mut answer = activity.request().answered(body::streaming(Sent(answer)));
+        let mut answer = activity.request().answered(body::streaming(sent(answer)));
         assert!(answer.frame().now_or_never().is_none());
         drop(answer);
         assert_eq!(activity.turn(), Turn::Nobody);

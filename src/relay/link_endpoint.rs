@@ -110,9 +110,13 @@ impl LinkEndpoint {
 
 /// Another time for each agent.
 fn busy_retry_after() -> Duration {
-    // A machine without random bytes makes no handshakes either.
-    let [chance] = random_bytes::<1>().unwrap_or_default();
-    BUSY_RETRY_AFTER + Duration::from_secs(u64::from(chance % BUSY_SPREAD_SECONDS))
+    BUSY_RETRY_AFTER + Duration::from_secs(u64::from(chance() % BUSY_SPREAD_SECONDS))
+}
+
+/// Something else for each agent. A machine without random bytes makes no links either.
+fn chance() -> u8 {
+    let [chance] = random_bytes().unwrap_or_default();
+    chance
 }
 
 fn turned_away(why: &str, retry_after: Duration) -> Response<Body> {

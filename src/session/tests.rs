@@ -6,6 +6,7 @@ mod resume;
 use proptest::prelude::*;
 
 use self::pair::{Cable, Pair};
+use self::resume::{Step, take};
 use super::liveness::{ASK_AFTER, DEAD_AFTER, DEAD_AFTER_AT_MOST, DOUBT_AFTER, IDLE_PING_AFTER};
 use super::*;
 use crate::protocol::frame::MAX_PAYLOAD;
@@ -14,21 +15,6 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn new_session() -> Session {
     Session::new(WINDOW, Duration::ZERO, Duration::ZERO)
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Write {
-        end: usize,
-        lane: Lane,
-        length: usize,
-    },
-    Read {
-        end: usize,
-        lane: Lane,
-        most: usize,
-    },
-    Run(u64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -52,15 +38,7 @@ proptest! {
     ) {
         let mut pair = Pair::new(window);
         for step in steps {
-            match step {
-                Step::Write { end, lane, length } => { pair.write(end, lane, length); }
-                Step::Read { end, lane, most } => { pair.read(end, lane, most); }
-                Step::Run(millis) => {
-                    let until = pair.now + Duration::from_millis(millis);
-                    prop_assert!(pair.run(until).is_ok(), "a live peer was declared dead");
-                }
-            }
-            pair.check(window);
+            take(&mut pair, step, window);
         }
         // Whatever happened before, with a cable that works and readers that read, everything arrives.
         pair.settle();

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -18,19 +17,12 @@ use crate::error_chain::chain;
 use crate::link::http2::{LaneClient, SendError};
 use crate::problem::Problem;
 use crate::protocol::control::{
-    CONTINUE_PATH, CONTROL_AUTHORITY, CONTROL_VERSION, ContinueMessage, MAX_CONTROL, REMOVED_PATH,
-    RemovedMessage, STATE_PATH, StateMessage,
+    ANSWER_DEADLINE, CONTINUE_PATH, CONTROL_AUTHORITY, CONTROL_VERSION, ContinueMessage,
+    MAX_CONTROL, REMOVED_PATH, RemovedMessage, STATE_PATH, StateMessage,
 };
 use crate::relay::connections::ChangeError;
 use crate::relay::registry::{Connection, GoAheads};
 use crate::relay::shared::Shared;
-
-/// How long the far side may take to answer a control message. It does so without waiting for anyone, but
-/// the link may be cut meanwhile and go on, ten minutes later at the most; when it does not, the message fails at once.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(630);
-
-/// How long an agent may take to send a message whole: it is smaller than one packet, but a cut may fall into it.
-const READ_DEADLINE: Duration = ANSWER_DEADLINE;
 
 /// Answers an agent's control messages; the service of the outward lane.
 #[derive(Clone)]
@@ -154,7 +146,7 @@ where
     B::Error: Into<BodyError>,
 {
     let collected = Limited::new(request.into_body(), MAX_CONTROL).collect();
-    let bytes = tokio::time::timeout(READ_DEADLINE, collected)
+    let bytes = tokio::time::timeout(ANSWER_DEADLINE, collected)
         .await
         .map_err(|_| malformed("it came too slowly".to_owned()))?
         .map_err(|error| malformed(error.to_string()))?
@@ -246,7 +238,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_message_that_never_ends_is_given_up() {
         let reading = read::<StateMessage, _>(Request::new(Silent));
-        let given_up = tokio::time::timeout(READ_DEADLINE * 2, reading).await;
+        let given_up = tokio::time::timeout(ANSWER_DEADLINE * 2, reading).await;
         assert!(given_up.unwrap().is_err());
     }
 }

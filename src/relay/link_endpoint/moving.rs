@@ -10,9 +10,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::{LinkEndpoint, control};
+use super::{LinkEndpoint, chance, control};
 use crate::error_chain::chain;
-use crate::identity::random_bytes;
 use crate::link::LinkHandle;
 use crate::link::http2::LaneClient;
 use crate::protocol::control::{CONTROL_VERSION, MOVE_PATH, MoveMessage};
@@ -107,9 +106,7 @@ async fn aged(limit: Duration) {
     if limit.is_zero() {
         return std::future::pending().await;
     }
-    // A machine without random bytes makes no links either.
-    let [chance] = random_bytes::<1>().unwrap_or_default();
-    let earlier = limit / AGE_SPREAD * u32::from(chance) / 256;
+    let earlier = limit / AGE_SPREAD * u32::from(chance()) / 256;
     tokio::time::sleep(limit.saturating_sub(earlier)).await;
 }
 

@@ -6,7 +6,7 @@ use super::pair::{Cable, Pair};
 use super::*;
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Write {
         end: usize,
         lane: Lane,
@@ -43,7 +43,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn take(pair: &mut Pair, step: Step, window: u64) {
+/// Takes the step, and checks what must hold after each.
+pub(super) fn take(pair: &mut Pair, step: Step, window: u64) {
     match step {
         Step::Write { end, lane, length } => {
             pair.write(end, lane, length);
