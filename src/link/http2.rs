@@ -16,12 +16,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use super::lane::LaneStream;
 use crate::body::{Body, BodyError};
 
-/// How far a sender may be ahead of the reader of one body: as far as the session lets a lane, so that one
-/// body alone fills a path of 600 Mbit/s and 50 ms (with 1 MiB it was 39 % of one of 320 Mbit/s).
-const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
-/// How far all senders together may be ahead. Sixteen readers may stall before others feel it;
+/// How far a sender may be ahead of the reader of one body. A path of 320 Mbit/s and 50 ms holds 2 MiB.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+/// How far all senders together may be ahead. Thirty-two readers may stall before others feel it;
 /// it bounds what one link can make a side hold.
-const CONNECTION_WINDOW: u32 = 16 * STREAM_WINDOW;
+const CONNECTION_WINDOW: u32 = 32 * STREAM_WINDOW;
 /// The largest piece of a body. Small calls take turns with large ones at this grain.
 const FRAME_SIZE: u32 = 32 * 1024;
 /// How much of one body may wait for its window on the sender's side.
