@@ -41,7 +41,7 @@ use crate::name::Name;
 /// Everything that may be asked: for each upstream, its rules.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    upstreams: BTreeMap<Arc<str>, Vec<Rule>>,
+    upstreams: BTreeMap<Arc<str>, Vec<Arc<PlacedRule>>>,
 }
 
 /// Proof that a rule allows this method and path of this upstream. Made by [`decide`] alone.
@@ -50,7 +50,24 @@ pub struct Permitted {
     upstream: Arc<str>,
     method: Method,
     path_and_query: PathAndQuery,
-    rule: usize,
+    rule: Arc<PlacedRule>,
+}
+
+/// That a call is not permitted: why, for the caller, and by which rule, for the private side alone.
+#[derive(Debug, Clone)]
+pub struct Denial {
+    /// What the caller is told.
+    pub reason: Denied,
+    rule: Option<Arc<PlacedRule>>,
+}
+
+/// A rule with its place among those of its kind.
+#[derive(Debug)]
+struct PlacedRule {
+    rule: Rule,
+    /// Counted from one, as people do.
+    number: usize,
+    name: Box<str>,
 }
 
 /// Why a call is not permitted. The text goes to the caller, so it names no rule.
@@ -82,18 +99,37 @@ impl Policy {
             .map(|(name, mut rules)| {
                 // Stable: each kind stays in its order.
                 rules.sort_by_key(|rule| !rule.denies());
-                (Arc::from(name.as_str()), rules)
+                (Arc::from(name.as_str()), place(rules))
             })
             .collect();
         Self { upstreams }
     }
 }
 
+/// Counts the rules, each kind by itself.
+fn place(rules: Vec<Rule>) -> Vec<Arc<PlacedRule>> {
+    let mut denying = 0;
+    let mut allowing = 0;
+    let place = |rule: Rule| {
+        let (kind, count) = match rule.denies() {
+            true => ("deny", &mut denying),
+            false => ("allow", &mut allowing),
+        };
+        *count += 1;
+        Arc::new(PlacedRule {
+            number: *count,
+            name: format!("{kind} {count}: {}", rule.conditions()).into(),
+            rule,
+        })
+    };
+    rules.into_iter().map(place).collect()
+}
+
 /// Decides whether a call is permitted.
 ///
 /// # Errors
-/// [`Denied`] with the reason when it is not.
-pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Result<Permitted, Denied> {
+/// [`Denial`] with the reason when it is not.
+pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Result<Permitted, Denial> {
     consider(policy, asked, |_, _| {})
 }
 
@@ -102,7 +138,7 @@ fn consider(
     policy: &Policy,
     asked: &Asked<'_>,
     mut tried: impl FnMut(&Rule, Result<(), Mismatch>),
-) -> Result<Permitted, Denied> {
+) -> Result<Permitted, Denial> {
     let (upstream, rules) = policy
         .upstreams
         .get_key_value(asked.upstream)
@@ -113,18 +149,23 @@ fn consider(
         true => Denied::Ambiguous(Ambiguity::EncodedSlash),
         false => Denied::NoRule,
     };
-    let mut allowing = 0;
-    for rule in rules {
+    for placed in rules {
+        let rule = &placed.rule;
         let verdict = rule.check(asked, path);
         tried(rule, verdict);
         match verdict {
-            Ok(()) if rule.denies() => return Err(Denied::ByRule),
+            Ok(()) if rule.denies() => {
+                return Err(Denial {
+                    reason: Denied::ByRule,
+                    rule: Some(Arc::clone(placed)),
+                });
+            }
             Ok(()) => {
                 return Ok(Permitted {
                     upstream: Arc::clone(upstream),
                     method: asked.method.clone(),
                     path_and_query: asked.path_and_query.clone(),
-                    rule: allowing,
+                    rule: Arc::clone(placed),
                 });
             }
             Err(Mismatch::EncodedDelimiter) => {
@@ -132,9 +173,8 @@ fn consider(
             }
             Err(_) => {}
         }
-        allowing += usize::from(!rule.denies());
     }
-    Err(reason)
+    Err(reason.into())
 }
 
 impl Permitted {
@@ -158,8 +198,35 @@ impl Permitted {
 
     /// Which of the upstream's rules that allow it was, counted from zero.
     #[must_use]
-    pub const fn rule(&self) -> usize {
-        self.rule
+    pub fn rule(&self) -> usize {
+        self.rule.number - 1
+    }
+
+    /// The rule for people, such as `allow 3: GET /rest/api/2/issue/{key}`: for log and audit, never for callers.
+    #[must_use]
+    pub fn rule_name(&self) -> &str {
+        &self.rule.name
+    }
+
+    /// The query parameters whose values may stand in the audit log; of all others only the names.
+    #[must_use]
+    pub fn audit_query(&self) -> &[String] {
+        self.rule.rule.audit_query()
+    }
+}
+
+impl Denial {
+    /// The rule that denies it, such as `deny 1: /admin/{*rest}`, where one does: for log and audit, never for callers.
+    #[must_use]
+    pub fn rule_name(&self) -> Option<&str> {
+        self.rule.as_ref().map(|placed| &*placed.name)
+    }
+}
+
+impl From<Denied> for Denial {
+    /// Denied by no rule in particular.
+    fn from(reason: Denied) -> Self {
+        Self { reason, rule: None }
     }
 }
 
@@ -202,6 +269,29 @@ mod tests {
         assert_eq!(permitted.path_and_query(), &asked);
         assert_eq!(permitted.method(), Method::GET);
         assert_eq!((permitted.upstream(), permitted.rule()), ("jira", 1));
+    }
+
+    #[test]
+    fn the_rule_that_decides_is_named_for_the_private_side() {
+        let rules = vec![
+            Rule::parse(&["PUT"], "/issue/{key}").unwrap(),
+            Rule::parse_deny::<&str>(&[], "/admin/{*rest}").unwrap(),
+            Rule::parse(&["GET"], "/issue/{key}")
+                .unwrap()
+                .showing_in_audit(vec!["fields".to_owned()]),
+        ];
+        let policy = Policy::new([("jira".parse().unwrap(), rules)]);
+        let decide = |path: &str| decide(&policy, &Asked::get("jira", &path.parse().unwrap()));
+        let permitted = decide("/issue/A-1?fields=x").unwrap();
+        assert_eq!(permitted.rule_name(), "allow 2: GET /issue/{key}");
+        assert_eq!(
+            (permitted.rule(), permitted.audit_query()),
+            (1, &["fields".to_owned()][..])
+        );
+        let name = |denial: Denial| denial.rule_name().map(str::to_owned);
+        let denied_by = decide("/admin/x").map_err(name).unwrap_err();
+        assert_eq!(denied_by.as_deref(), Some("deny 1: /admin/{*rest}"));
+        assert_eq!(decide("/other").map_err(name).unwrap_err(), None);
     }
 
     #[test]
@@ -294,6 +384,7 @@ mod tests {
             let asked = Asked::get("jira", &path);
             let explained = explain(&policy, &asked);
             let decided = decide(&policy, &asked).map(|permitted| permitted.rule());
+            let decided = decided.map_err(|denial| denial.reason);
             let last = explained.tried.last().map(|tried| tried.verdict);
             prop_assert_eq!(&explained.outcome, &decided);
             prop_assert_eq!(last == Some(Ok(())), decided.is_ok());
@@ -337,6 +428,6 @@ mod tests {
             method: &method,
             ..Asked::get(upstream, &path)
         };
-        decide(policy, &asked).err()
+        decide(policy, &asked).err().map(|denial| denial.reason)
     }
 }

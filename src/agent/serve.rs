@@ -161,9 +161,10 @@ fn permit(gateway: &Gateway, request: &Request<Incoming>) -> Result<Permitted, R
         headers: request.headers(),
         caller: caller.and_then(|label| label.to_str().ok()),
     };
-    decide(&gateway.policy, &asked).map_err(|denied| {
-        debug!(upstream = upstream.as_str(), reason = %denied, "a call was denied");
-        Refusal::Denied(denied)
+    decide(&gateway.policy, &asked).map_err(|denial| {
+        let (reason, rule) = (denial.reason, denial.rule_name());
+        debug!(upstream = upstream.as_str(), %reason, rule, "a call was denied");
+        Refusal::Denied(reason)
     })
 }
 

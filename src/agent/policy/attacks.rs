@@ -102,7 +102,7 @@ fn verdict(line: &str, headers: &HeaderMap) -> &'static str {
             assert_eq!(permitted.path_and_query().as_str(), path.as_str());
             "allowed"
         }
-        Err(denied) => name(denied),
+        Err(denial) => name(denial.reason),
     }
 }
 

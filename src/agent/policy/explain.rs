@@ -34,7 +34,10 @@ pub fn explain(policy: &Policy, asked: &Asked<'_>) -> Explanation {
         });
     });
     Explanation {
-        outcome: decided.as_ref().map(Permitted::rule).map_err(|it| *it),
+        outcome: decided
+            .as_ref()
+            .map(Permitted::rule)
+            .map_err(|denial| denial.reason),
         tried,
     }
 }

@@ -23,6 +23,8 @@ pub struct Rule {
     /// Labels of callers. Empty: every caller.
     callers: Vec<Name>,
     encoded_slash: bool,
+    /// Query parameters whose values may stand in the audit log.
+    audit_query: Vec<String>,
 }
 
 /// Why a rule cannot be.
@@ -107,6 +109,7 @@ impl Rule {
             cover: None,
             callers: Vec::new(),
             encoded_slash: false,
+            audit_query: Vec::new(),
         })
     }
 
@@ -123,6 +126,7 @@ impl Rule {
             template,
             callers: Vec::new(),
             encoded_slash: false,
+            audit_query: Vec::new(),
         })
     }
 
@@ -140,10 +144,27 @@ impl Rule {
         self
     }
 
+    /// The rule with these query parameters shown in the audit log; of all others it has only the names.
+    #[must_use]
+    pub fn showing_in_audit(mut self, parameters: Vec<String>) -> Self {
+        self.audit_query = parameters;
+        self
+    }
+
+    /// The query parameters whose values may stand in the audit log.
+    pub(super) fn audit_query(&self) -> &[String] {
+        &self.audit_query
+    }
+
     /// Whether the rule denies what it matches.
     #[must_use]
     pub const fn denies(&self) -> bool {
         self.cover.is_some()
+    }
+
+    /// What it matches, whichever way it then decides.
+    pub(super) const fn conditions(&self) -> Conditions<'_> {
+        Conditions(self)
     }
 
     /// Whether the rule decides about what is asked, and if not, the first condition that fails.
@@ -180,26 +201,35 @@ impl Rule {
     }
 }
 
+/// A rule's conditions, to be shown.
+pub(super) struct Conditions<'a>(&'a Rule);
+
 impl fmt::Display for Rule {
     /// `GET, PUT /issue/{key}`, or `deny /admin/{*rest} (callers reports, backup)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.denies() {
-            f.write_str("deny ")?;
-        }
-        for (index, method) in self.methods.iter().enumerate() {
+        let kind = if self.denies() { "deny " } else { "" };
+        write!(f, "{kind}{}", self.conditions())
+    }
+}
+
+impl fmt::Display for Conditions<'_> {
+    /// `GET, PUT /issue/{key} (callers reports, backup)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(rule) = self;
+        for (index, method) in rule.methods.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{method}")?;
         }
-        let space = if self.methods.is_empty() { "" } else { " " };
-        write!(f, "{space}{}", self.template)?;
-        if self.encoded_slash {
+        let space = if rule.methods.is_empty() { "" } else { " " };
+        write!(f, "{space}{}", rule.template)?;
+        if rule.encoded_slash {
             f.write_str(" (with %2f)")?;
         }
-        for (index, caller) in self.callers.iter().enumerate() {
+        for (index, caller) in rule.callers.iter().enumerate() {
             let before = if index == 0 { " (callers " } else { ", " };
             write!(f, "{before}{caller}")?;
         }
-        f.write_str(if self.callers.is_empty() { "" } else { ")" })
+        f.write_str(if rule.callers.is_empty() { "" } else { ")" })
     }
 }
 
