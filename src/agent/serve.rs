@@ -17,7 +17,9 @@ use http::header::EXPECT;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, warn};
 
 pub use gateway::{Gateway, GatewayError};
@@ -58,6 +60,30 @@ pub struct Calls {
     via: Via,
 }
 
+/// What goes to an upstream beside the method and path that are permitted.
+enum Outgoing {
+    /// A request: headers, what hyper is to know of it, and a body that may still stream.
+    Request(HeaderMap, http::Extensions, Incoming),
+    /// The wish for a WebSocket: headers, and the caller's end of it, once the caller has the head.
+    Websocket(HeaderMap, OnUpgrade),
+}
+
+/// What an upstream answered to a call.
+enum Answer {
+    /// Its head, and a body that may still stream.
+    Passed(Response<Body>),
+    /// It opened a WebSocket: bytes pass both ways once the caller has the head.
+    Switched(Response<Body>, Tunnel),
+}
+
+/// An open WebSocket whose bytes do not pass yet.
+struct Tunnel {
+    upstream: String,
+    lane: OnUpgrade,
+    stream: Upgraded,
+    place: OwnedSemaphorePermit,
+}
+
 impl Calls {
     /// Serves calls as `gateway` says; `pseudonym` is this agent's name in `Via`.
     #[must_use]
@@ -89,56 +115,80 @@ impl Calls {
         if authority == Some(CONTROL_AUTHORITY) {
             return owner.control(request).await;
         }
-        match self.call(owner, request).await {
-            Ok(response) => response,
+        let gateway = self.gateway.load_full();
+        let ended = match self.admit(owner, &gateway, request) {
+            Ok((permitted, outgoing)) => {
+                let answered = match outgoing {
+                    Outgoing::Request(headers, extensions, body) => {
+                        let upstreams = &gateway.upstreams;
+                        let sent = upstreams.send(&permitted, headers, extensions, body).await;
+                        sent.map(Answer::Passed).map_err(Refusal::Upstream)
+                    }
+                    // Apart, so that the rare and large one does not make every call's future larger.
+                    Outgoing::Websocket(headers, lane) => {
+                        Box::pin(open_websocket(&gateway, &permitted, headers, lane)).await
+                    }
+                };
+                answered.inspect_err(|refusal| refusal.log(permitted.upstream()))
+            }
+            Err(refusal) => Err(refusal),
+        };
+        // Here, and nowhere else, it is known of every call what was decided and how it ended, or what it
+        // ends with.
+        match ended {
+            Ok(Answer::Passed(response)) => self.pass_on(response),
+            Ok(Answer::Switched(response, tunnel)) => {
+                tokio::spawn(tunnel.carry());
+                self.pass_on(response)
+            }
             Err(refusal) => refusal.into_response(),
         }
     }
 
-    async fn call(
+    /// Whether the call may be made, and what is then sent: all that is decided before anything is sent.
+    fn admit(
         &self,
         owner: &Arc<dyn LinkOwner>,
+        gateway: &Gateway,
         request: Request<Incoming>,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<(Permitted, Outgoing), Refusal> {
         if !owner.is_active() {
             return Err(Refusal::Deactivated);
         }
-        let gateway = self.gateway.load_full();
-        let is_websocket = request.method() == Method::CONNECT;
-        let permitted = permit(&gateway, &request)?;
-        let (mut parts, body) = request.into_parts();
-        let headers = &mut parts.headers;
-        if self.via.is_loop(headers) {
+        let permitted = permit(gateway, &request)?;
+        if self.via.is_loop(request.headers()) {
             return Err(Refusal::Loop);
         }
+        let is_websocket = request.method() == Method::CONNECT;
+        let (mut parts, body) = request.into_parts();
+        let mut headers = std::mem::take(&mut parts.headers);
         let request_id = headers.remove(RELAY_REQUEST_ID);
-        forwarding::strip(headers);
-        self.via.append(headers, parts.version);
+        forwarding::strip(&mut headers);
+        self.via.append(&mut headers, parts.version);
         gateway
             .credentials
-            .apply(&permitted, headers)
+            .apply(&permitted, &mut headers)
             .map_err(|error| {
                 warn!(upstream = permitted.upstream(), error = %chain(&error), "a credential is not to be had");
                 Refusal::Credential
             })?;
-        let headers = std::mem::take(headers);
-        let answer = if is_websocket {
+        let outgoing = if is_websocket {
             let lane = hyper::upgrade::on(Request::from_parts(parts, ()));
-            // Apart, so that the rare and large one does not make every call's future larger.
-            Box::pin(open_websocket(&gateway, &permitted, headers, lane)).await
+            Outgoing::Websocket(headers, lane)
         } else {
             let extensions = go_ahead_on_100(owner, &headers, request_id.as_ref());
-            let sent = gateway
-                .upstreams
-                .send(&permitted, headers, extensions, body);
-            sent.await.map_err(Refusal::Upstream)
+            Outgoing::Request(headers, extensions, body)
         };
-        let mut response = answer.inspect_err(|refusal| refusal.log(permitted.upstream()))?;
+        Ok((permitted, outgoing))
+    }
+
+    /// The upstream's own answer, without what is for one hop only.
+    fn pass_on(&self, mut response: Response<Body>) -> Response<Body> {
         let version = response.version();
         let headers = response.headers_mut();
         forwarding::strip(headers);
         self.via.append(headers, version);
-        Ok(response)
+        response
     }
 }
 
@@ -192,29 +242,37 @@ async fn open_websocket(
     gateway: &Gateway,
     permitted: &Permitted,
     headers: HeaderMap,
-    lane: hyper::upgrade::OnUpgrade,
-) -> Result<Response<Body>, Refusal> {
+    lane: OnUpgrade,
+) -> Result<Answer, Refusal> {
     let opened = gateway.upstreams.open_websocket(permitted, headers);
     match opened.await.map_err(Refusal::Upstream)? {
-        Websocket::Declined(response) => Ok(response),
+        Websocket::Declined(response) => Ok(Answer::Passed(response)),
         Websocket::Switched {
             headers,
             stream,
             place,
         } => {
-            let upstream = permitted.upstream().to_owned();
-            // Ends with the lane, the upstream's connection, or after a long silence.
-            tokio::spawn(async move {
-                let Ok(lane) = lane.await else { return };
-                let (lane, stream) = (TokioIo::new(lane), TokioIo::new(stream));
-                let tunnelled = tunnel::copy_both(lane, stream, WEBSOCKET_IDLE).await;
-                debug!(upstream, ?tunnelled, "a WebSocket ended");
-                drop(place);
-            });
             let mut response = Response::new(body::empty());
             *response.headers_mut() = headers;
-            Ok(response)
+            let tunnel = Tunnel {
+                upstream: permitted.upstream().to_owned(),
+                lane,
+                stream,
+                place,
+            };
+            Ok(Answer::Switched(response, tunnel))
         }
+    }
+}
+
+impl Tunnel {
+    /// Carries bytes both ways. Ends with the lane, the upstream's connection, or after a long silence.
+    async fn carry(self) {
+        let Ok(lane) = self.lane.await else { return };
+        let (lane, stream) = (TokioIo::new(lane), TokioIo::new(self.stream));
+        let tunnelled = tunnel::copy_both(lane, stream, WEBSOCKET_IDLE).await;
+        debug!(upstream = self.upstream, ?tunnelled, "a WebSocket ended");
+        drop(self.place);
     }
 }
 
