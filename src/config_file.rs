@@ -18,7 +18,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 pub use self::mistake::{Mistake, Mistakes};
-pub use self::section::Section;
+pub use self::section::{OneOrMany, Scalar, Section};
 
 use self::document::Document;
 

@@ -133,6 +133,9 @@ pub(in crate::agent) mod tests {
             methods = ["GET", "PUT"]
             path = "/rest/api/2/issue/{key}"
             encoded_slash = true
+            query = { fields = "*", "maxResults?" = ["50", "100"] }
+            headers = { "X-Trace?" = "*" }
+            content_type = ["application/json"]
             [[upstream.deny]]
             path = "/admin/{*rest}"
             callers = ["reports"]
@@ -163,7 +166,8 @@ pub(in crate::agent) mod tests {
             rules,
             [
                 "deny /admin/{*rest} (callers reports)",
-                "GET, PUT /rest/api/2/issue/{key} (with %2f)"
+                "GET, PUT /rest/api/2/issue/{key} (with %2f) (query fields=*, maxResults?=50|100) \
+                 (headers x-trace?=*) (application/json)"
             ]
         );
     }
@@ -198,6 +202,12 @@ pub(in crate::agent) mod tests {
             [[upstream.deny]]
             path = "x"
             callers = ["a b"]
+            query = { "" = "x" }
+            headers = { Host = "x" }
+            content_type = ["json"]
+            [[upstream.deny]]
+            path = "/x"
+            query = { a = [], b = 3 }
             [[upstream]]
             name = "jira"
             url = "https://jira.corp.local/?q=1"
@@ -218,6 +228,11 @@ pub(in crate::agent) mod tests {
             "upstream[jira].allow[#1].methods",
             "upstream[jira].deny[#1].path",
             "upstream[jira].deny[#1].callers",
+            "upstream[jira].deny[#1].query: makes",
+            "upstream[jira].deny[#1].headers: makes",
+            "upstream[jira].deny[#1].content_type: makes",
+            "upstream[jira].deny[#2].query: has an empty list",
+            "upstream[jira].deny[#2].query.b",
             "upstream[jira].name",
         ] {
             assert!(text.contains(key), "{key} not in\n{text}");
@@ -269,5 +284,5 @@ pub(in crate::agent) mod tests {
     }
 
     /// One more when a key is added, in `config/agent.toml` and here.
-    const KEYS_OF_THE_REFERENCE: usize = 22;
+    const KEYS_OF_THE_REFERENCE: usize = 25;
 }

@@ -1,11 +1,15 @@
 //! One table of a configuration: gives checked values and writes every mistake down.
 
+mod free_keys;
+
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+
+pub use self::free_keys::{OneOrMany, Scalar};
 
 use super::Mistake;
 use super::document::Document;

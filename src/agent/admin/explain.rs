@@ -59,7 +59,7 @@ pub(super) fn explain(
         .map(|tried| ExplainedRule {
             rule: tried.rule.to_string(),
             denies: tried.rule.denies(),
-            why_not: match tried.verdict {
+            why_not: match &tried.verdict {
                 Ok(()) => String::new(),
                 Err(mismatch) => mismatch.to_string(),
             },

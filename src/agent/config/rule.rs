@@ -1,7 +1,7 @@
 //! The rules of an upstream, `[[upstream.deny]]` and `[[upstream.allow]]`.
 
-use crate::agent::policy::{Rule, RuleError};
-use crate::config_file::Section;
+use crate::agent::policy::{Conditions, Rule, RuleError, Values};
+use crate::config_file::{OneOrMany, Section};
 use crate::error_chain::chain;
 use crate::name::Name;
 
@@ -20,6 +20,7 @@ fn check_allow(mut section: Section<'_>) -> Option<Rule> {
     let methods = section.strings("methods");
     let callers = check_callers(&mut section);
     let encoded_slash = section.boolean("encoded_slash", false);
+    let conditions = check_conditions(&mut section);
     let audit_query = section.strings("audit_query");
     if methods.is_empty() {
         section.mistake(
@@ -33,6 +34,7 @@ fn check_allow(mut section: Section<'_>) -> Option<Rule> {
     Some(
         rule.for_callers(callers)
             .taking_encoded_slash(encoded_slash)
+            .requiring(conditions)
             .showing_in_audit(audit_query),
     )
 }
@@ -42,8 +44,9 @@ fn check_deny(mut section: Section<'_>) -> Option<Rule> {
     let path = section.string("path");
     let methods = section.strings("methods");
     let callers = check_callers(&mut section);
+    let conditions = check_conditions(&mut section);
     let rule = check_rule(&section, Rule::parse_deny(&methods, &path?))?;
-    Some(rule.for_callers(callers))
+    Some(rule.for_callers(callers).requiring(conditions))
 }
 
 fn check_rule(section: &Section<'_>, rule: Result<Rule, RuleError>) -> Option<Rule> {
@@ -52,6 +55,56 @@ fn check_rule(section: &Section<'_>, rule: Result<Rule, RuleError>) -> Option<Ru
         section.mistake("path", problem, "correct it");
     };
     rule.inspect_err(mistake).ok()
+}
+
+/// What a rule asks for beyond method, path and caller; without what is mistaken.
+fn check_conditions(section: &mut Section<'_>) -> Conditions {
+    let mut conditions = Conditions::default();
+    if section.has("query") {
+        let query = check_values(section, "query");
+        let with = conditions.clone().with_query(query);
+        conditions = check_condition(section, "query", with).unwrap_or(conditions);
+    }
+    let headers = check_values(section, "headers");
+    let with = conditions.clone().with_headers(headers);
+    conditions = check_condition(section, "headers", with).unwrap_or(conditions);
+    let types = section.strings("content_type");
+    if types.is_empty() && section.has("content_type") {
+        let remedy = "leave it out for any type";
+        section.mistake("content_type", "names no type", remedy);
+    }
+    let with = conditions.clone().with_content_types(&types);
+    check_condition(section, "content_type", with).unwrap_or(conditions)
+}
+
+fn check_condition(
+    section: &Section<'_>,
+    key: &'static str,
+    with: Result<Conditions, RuleError>,
+) -> Option<Conditions> {
+    let mistake = |error: &RuleError| {
+        section.mistake(
+            key,
+            format!("makes no rule: {}", chain(error)),
+            "correct it",
+        );
+    };
+    with.inspect_err(mistake).ok()
+}
+
+/// A table of names, each with a pattern or a list of exact texts.
+fn check_values(section: &mut Section<'_>, key: &'static str) -> Vec<(String, Values)> {
+    let named = section.keyed_texts(key).into_iter();
+    let values = named.filter_map(|(name, value)| match value {
+        OneOrMany::One(pattern) => Some((name, Values::like(&pattern))),
+        OneOrMany::Many(texts) if texts.is_empty() => {
+            let problem = format!("has an empty list for {name:?}, so the rule never matches");
+            section.mistake(key, problem, "write a text, or leave the rule out");
+            None
+        }
+        OneOrMany::Many(texts) => Some((name, Values::OneOf(texts))),
+    });
+    values.collect()
 }
 
 fn check_callers(section: &mut Section<'_>) -> Vec<Name> {

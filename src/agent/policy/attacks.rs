@@ -111,6 +111,7 @@ fn name(denied: Denied) -> &'static str {
         Denied::UnknownUpstream => "unknown-upstream",
         Denied::Override(_) => "override",
         Denied::ByRule => "by-rule",
+        Denied::Unmet => "unmet",
         Denied::NoRule => "no-rule",
         Denied::Ambiguous(ambiguity) => match ambiguity {
             Ambiguity::NotFromRoot => "not-from-root",

@@ -30,7 +30,7 @@ pub fn explain(policy: &Policy, asked: &Asked<'_>) -> Explanation {
     let decided = consider(policy, asked, |rule, verdict| {
         tried.push(Tried {
             rule: rule.clone(),
-            verdict,
+            verdict: verdict.clone(),
         });
     });
     Explanation {

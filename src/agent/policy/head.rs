@@ -62,7 +62,7 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Denied> {
 
 /// Whether a service could take `sent` for the header `name`: those that are called through CGI or WSGI
 /// see no difference between `-` and `_` (CVE-2015-0219).
-fn is_same(name: &str, sent: &str) -> bool {
+pub(super) fn is_same(name: &str, sent: &str) -> bool {
     let dashed = |byte| if byte == b'_' { b'-' } else { byte };
     name.len() == sent.len() && sent.bytes().map(dashed).eq(name.bytes())
 }

@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 
 /// How often an upstream could decode a path over what it should: once too many happens in chains of
 /// servers, twice is a theory. What is still encoded after that is refused.
-const MAX_DECODINGS: usize = 3;
+pub(super) const MAX_DECODINGS: usize = 3;
 
 /// Why a path could be read in more than one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +87,12 @@ impl<'a> PlainPath<'a> {
 
     pub(super) fn has_encoded_slash(self) -> bool {
         self.has_escapes && has_encoded_slash(self.text)
+    }
+
+    /// What a server that takes the encoded `?` for the real one would see as the beginning of the query.
+    pub(super) fn early_query(self) -> Option<&'a str> {
+        let at = self.has_escapes.then(|| find_escape(self.text, b"%3f"))??;
+        Some(&self.text[at + 3..])
     }
 
     /// What is left of the path where a server takes its encoded `?` or `#` for the real one.
@@ -180,7 +186,7 @@ fn delimiters(bytes: &[u8]) -> usize {
 }
 
 /// The bytes that percent escapes stand for; nothing if one of them is invalid.
-fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut rest = bytes.iter();
     while let Some(byte) = rest.next() {

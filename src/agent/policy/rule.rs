@@ -1,15 +1,15 @@
 //! One rule: what it matches, and whether it then allows or denies.
-//!
-//! The query is free.
 
 use std::fmt;
 
 use http::Method;
 
 use super::Asked;
+use super::condition::{Conditions, Reading};
 use super::cover::Cover;
+use super::mismatch::{Mismatch, RuleError};
 use super::path::PlainPath;
-use super::template::{MAX_SEGMENTS, Template};
+use super::template::Template;
 use crate::name::Name;
 
 /// Methods, a path template, and what else must hold for the rule to decide.
@@ -23,75 +23,10 @@ pub struct Rule {
     /// Labels of callers. Empty: every caller.
     callers: Vec<Name>,
     encoded_slash: bool,
+    /// Apart, since most rules have none.
+    conditions: Option<Box<Conditions>>,
     /// Query parameters whose values may stand in the audit log.
     audit_query: Vec<String>,
-}
-
-/// Why a rule cannot be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RuleError {
-    /// A rule without methods would allow nothing.
-    #[error("no method is given")]
-    NoMethod,
-    /// Not a method at all.
-    #[error("{0:?} is not an HTTP method")]
-    Method(String),
-    /// Methods are case-sensitive, and those in use are upper-case.
-    #[error("{0:?} is written in upper case: {upper:?}", upper = .0.to_ascii_uppercase())]
-    LowerCaseMethod(String),
-    /// `CONNECT` opens tunnels to elsewhere, and `TRACE` shows the credentials that are set here.
-    #[error("{0} cannot be allowed")]
-    ForbiddenMethod(Method),
-    /// A template is a path.
-    #[error("the template does not begin with '/'")]
-    NotFromRoot,
-    /// Queries are not matched.
-    #[error("the template has a {0:?}; only the path is matched")]
-    BeyondPath(char),
-    /// The template itself is ambiguous, so no path could match it.
-    #[error("no path can match the template")]
-    Ambiguous(#[source] super::Ambiguity),
-    /// A brace that is not a whole segment `{name}` or `{*rest}`.
-    #[error("{0:?} is neither plain text, nor {{name}}, nor {{*rest}}")]
-    Placeholder(String),
-    /// `{*rest}` takes all that follows.
-    #[error("{{*rest}} can only stand at the end")]
-    AfterRest,
-    /// A character that cannot stand in a path.
-    #[error("the template is not a path")]
-    NotAPath,
-    /// More segments than any real path.
-    #[error("the template has more than {MAX_SEGMENTS} segments")]
-    TooManySegments,
-}
-
-/// The first condition of a rule that was not met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Mismatch {
-    /// Another method.
-    #[error("the method is not among those of the rule")]
-    Method,
-    /// This segment, counted from one, differs.
-    #[error("segment {0} of the path differs from the template")]
-    Segment(usize),
-    /// The path ends before the template does.
-    #[error("the path has fewer segments than the template")]
-    TooShort,
-    /// The template ends before the path does.
-    #[error("the path has more segments than the template")]
-    TooLong,
-    /// No reading of the path lies under the template of a rule that denies.
-    #[error("the path is not one of the template, however it is read")]
-    NotCovered,
-    /// `%2f` where the rule does not take it.
-    #[error("the path has an encoded slash (%2f), which the rule does not take there")]
-    EncodedSlash,
-    /// `%3f` or `%23` where the rest of the template stands behind it.
-    #[error("cut at its encoded '?' or '#' (%3f, %23), the path is not one of the template")]
-    EncodedDelimiter,
-    /// Another caller, or an unknown one.
-    #[error("the caller is not among those of the rule")]
-    Caller,
 }
 
 impl Rule {
@@ -109,6 +44,7 @@ impl Rule {
             cover: None,
             callers: Vec::new(),
             encoded_slash: false,
+            conditions: None,
             audit_query: Vec::new(),
         })
     }
@@ -126,6 +62,7 @@ impl Rule {
             template,
             callers: Vec::new(),
             encoded_slash: false,
+            conditions: None,
             audit_query: Vec::new(),
         })
     }
@@ -141,6 +78,17 @@ impl Rule {
     #[must_use]
     pub const fn taking_encoded_slash(mut self, takes: bool) -> Self {
         self.encoded_slash = takes;
+        self
+    }
+
+    /// The rule with these further conditions.
+    #[must_use]
+    pub fn requiring(mut self, conditions: Conditions) -> Self {
+        let conditions = match self.denies() {
+            true => conditions.folded(),
+            false => conditions,
+        };
+        self.conditions = (conditions != Conditions::default()).then(|| Box::new(conditions));
         self
     }
 
@@ -163,8 +111,8 @@ impl Rule {
     }
 
     /// What it matches, whichever way it then decides.
-    pub(super) const fn conditions(&self) -> Conditions<'_> {
-        Conditions(self)
+    pub(super) const fn shown(&self) -> Shown<'_> {
+        Shown(self)
     }
 
     /// Whether the rule decides about what is asked, and if not, the first condition that fails.
@@ -186,7 +134,14 @@ impl Rule {
         if !self.callers.is_empty() && !is_named {
             return Err(Mismatch::Caller);
         }
-        Ok(())
+        let reading = match self.denies() {
+            true => Reading::Generous,
+            false => Reading::Strict,
+        };
+        match &self.conditions {
+            Some(conditions) => conditions.check(asked, path, reading),
+            None => Ok(()),
+        }
     }
 
     /// The path must be one of the template, and stay one if a service decodes `%3f` or `%23` before it
@@ -202,17 +157,17 @@ impl Rule {
 }
 
 /// A rule's conditions, to be shown.
-pub(super) struct Conditions<'a>(&'a Rule);
+pub(super) struct Shown<'a>(&'a Rule);
 
 impl fmt::Display for Rule {
     /// `GET, PUT /issue/{key}`, or `deny /admin/{*rest} (callers reports, backup)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.denies() { "deny " } else { "" };
-        write!(f, "{kind}{}", self.conditions())
+        write!(f, "{kind}{}", self.shown())
     }
 }
 
-impl fmt::Display for Conditions<'_> {
+impl fmt::Display for Shown<'_> {
     /// `GET, PUT /issue/{key} (callers reports, backup)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(rule) = self;
@@ -224,6 +179,9 @@ impl fmt::Display for Conditions<'_> {
         write!(f, "{space}{}", rule.template)?;
         if rule.encoded_slash {
             f.write_str(" (with %2f)")?;
+        }
+        if let Some(conditions) = &rule.conditions {
+            write!(f, "{conditions}")?;
         }
         for (index, caller) in rule.callers.iter().enumerate() {
             let before = if index == 0 { " (callers " } else { ", " };
@@ -323,7 +281,7 @@ mod tests {
         let missed = Err(Mismatch::Caller);
         for (caller, allowed, denied) in [
             (Some("reports"), Ok(()), Ok(())),
-            (Some("Reports"), missed, missed),
+            (Some("Reports"), missed.clone(), missed.clone()),
             (None, missed, Ok(())),
         ] {
             assert_eq!(check(&allow, "/", caller), allowed);

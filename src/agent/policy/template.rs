@@ -5,8 +5,8 @@
 
 use std::fmt;
 
+use super::mismatch::{Mismatch, RuleError};
 use super::path::{self, PlainPath};
-use super::rule::{Mismatch, RuleError};
 
 /// The most segments of a template. Paths of real services have a dozen at most.
 pub(super) const MAX_SEGMENTS: usize = 64;

@@ -80,7 +80,11 @@ impl Refusal {
                 "The private side has no such upstream",
             ),
             Self::Denied(
-                Denied::Ambiguous(_) | Denied::Override(_) | Denied::ByRule | Denied::NoRule,
+                Denied::Ambiguous(_)
+                | Denied::Override(_)
+                | Denied::ByRule
+                | Denied::Unmet
+                | Denied::NoRule,
             ) => (
                 S::FORBIDDEN,
                 "denied-by-policy",

@@ -1,0 +1,198 @@
+//! A condition on headers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::super::head;
+use super::super::mismatch::{Mismatch, RuleError};
+use super::super::pattern::{Values, fold};
+use super::{MAX_NAMED, Reading, optional, write_named};
+
+/// Headers that end at relay and agent or are set there: what a caller writes in them is not what is sent.
+const NOT_PASSED_ON: [&str; 12] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+];
+
+/// The headers that a rule asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Headers(Vec<Header>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Header {
+    name: HeaderName,
+    is_optional: bool,
+    values: Values,
+}
+
+impl Headers {
+    pub(super) fn new(headers: Vec<(String, Values)>) -> Result<Self, RuleError> {
+        if headers.len() > MAX_NAMED {
+            return Err(RuleError::TooManyNamed);
+        }
+        let mut known: Vec<Header> = Vec::with_capacity(headers.len());
+        for (written, values) in headers {
+            let (name, is_optional) = optional(&written);
+            let name: HeaderName = match name.parse() {
+                Ok(name) => name,
+                Err(_) => return Err(RuleError::Header(written)),
+            };
+            let is_twin = |it: &Header| head::is_same(&dashed(&it.name), name.as_str());
+            if known.iter().any(is_twin) {
+                return Err(RuleError::Header(written));
+            }
+            if NOT_PASSED_ON.contains(&name.as_str()) || name.as_str().starts_with("relay-") {
+                return Err(RuleError::HeaderNotPassedOn(name));
+            }
+            known.push(Header {
+                name,
+                is_optional,
+                values,
+            });
+        }
+        Ok(Self(known))
+    }
+
+    /// For a rule that denies.
+    pub(super) fn folded(self) -> Self {
+        let folded = |it: Header| Header {
+            values: it.values.folded(),
+            ..it
+        };
+        Self(self.0.into_iter().map(folded).collect())
+    }
+
+    pub(super) fn check(&self, sent: &HeaderMap, reading: Reading) -> Result<(), Mismatch> {
+        let unmet = self.0.iter().find(|header| match reading {
+            Reading::Strict => !header.is_met(sent),
+            Reading::Generous => !header.could_be_met(sent),
+        });
+        match unmet {
+            Some(header) => Err(Mismatch::Header(header.name.as_str().into())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Header {
+    /// In one line, and with no other that a service could take for it.
+    fn is_met(&self, sent: &HeaderMap) -> bool {
+        let mut lines = self.lines(sent);
+        match (lines.next(), lines.next()) {
+            (None, _) => self.is_optional,
+            (Some((name, value)), None) => {
+                *name == self.name && value.to_str().is_ok_and(|value| self.values.take(value))
+            }
+            (Some(_), Some(_)) => false,
+        }
+    }
+
+    /// In any line or in a part of one, or in one that is not text.
+    fn could_be_met(&self, sent: &HeaderMap) -> bool {
+        let could_be = |value: &HeaderValue| {
+            value.to_str().map(fold).map_or(true, |value| {
+                let mut parts = value.split(',').map(str::trim);
+                self.values.take(&value) || parts.any(|part| self.values.take(part))
+            })
+        };
+        self.lines(sent).any(|(_, value)| could_be(value))
+            || (self.is_optional && self.lines(sent).next().is_none())
+    }
+
+    fn lines<'a>(
+        &self,
+        sent: &'a HeaderMap,
+    ) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
+        let dashed = dashed(&self.name);
+        sent.iter()
+            .filter(move |(name, _)| head::is_same(&dashed, name.as_str()))
+    }
+}
+
+impl fmt::Display for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let named = self.0.iter();
+        let named = named.map(|it| (it.name.as_str(), it.is_optional, &it.values));
+        write_named(f, "headers", named)
+    }
+}
+
+/// The name as CGI programs see it, to whom `-` and `_` are the same.
+fn dashed(name: &HeaderName) -> Arc<str> {
+    name.as_str().replace('_', "-").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_stands_in_one_line_and_has_a_value_of_the_rule() {
+        let headers = headers(&[("X-Kind", "a*"), ("X-More?", "1")]);
+        for (sent, strict, generous) in [
+            (&["x-kind: ab"][..], true, true),
+            (&["x-kind: ab", "x-more: 1"], true, true),
+            (&["x-kind: ab", "x-other: 1"], true, true),
+            (&["x-kind: b, ab"], false, true),
+            (&["x-kind: AB"], false, true),
+            (&["x-kind: ab", "x-kind: ab"], false, true),
+            (&["x-kind: b", "x-kind: ab"], false, true),
+            (&["x-kind: ab", "x_kind: b"], false, true),
+            (&["x_kind: ab"], false, true),
+            (&["x-kind: ab", "x-more: 2"], false, false),
+            (&["x-kind: \u{fc}"], false, true),
+            (&["x-kind: b"], false, false),
+            (&["x-more: 1"], false, false),
+            (&[], false, false),
+        ] {
+            let map = map(sent);
+            let met = headers.check(&map, Reading::Strict);
+            assert_eq!(met.is_ok(), strict, "{sent:?}: {met:?}");
+            let met = headers.clone().folded().check(&map, Reading::Generous);
+            assert_eq!(met.is_ok(), generous, "{sent:?}: {met:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_not_passed_on_cannot_be_asked_for() {
+        for name in ["Host", "connection", "Relay-Caller", "a b", "?"] {
+            assert!(
+                Headers::new(vec![(name.to_owned(), Values::like("*"))]).is_err(),
+                "{name}"
+            );
+        }
+        let twice = ["X-A", "x_a"].map(|name| (name.to_owned(), Values::like("*")));
+        assert!(Headers::new(twice.to_vec()).is_err());
+    }
+
+    fn headers(named: &[(&str, &str)]) -> Headers {
+        let named = named.iter();
+        let named = named.map(|(name, values)| ((*name).to_owned(), Values::like(values)));
+        Headers::new(named.collect()).unwrap()
+    }
+
+    fn map(lines: &[&str]) -> HeaderMap {
+        let lines = lines.iter().map(|line| line.split_once(": ").unwrap());
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            map.append(name.parse::<HeaderName>().unwrap(), value);
+        }
+        map
+    }
+}
