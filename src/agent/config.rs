@@ -3,6 +3,7 @@
 //! Composed of the parts' own configurations. Never contacts anything and never opens a credential:
 //! a configuration can be checked on a machine that cannot reach the upstreams.
 
+mod credential;
 mod network;
 mod rule;
 mod upstream;
@@ -11,8 +12,9 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use credential::{AuthConfig, CredentialSource, CredentialsConfig};
 pub use network::{NetworkConfig, TlsInspection};
-pub use upstream::{CredentialSource, UpstreamConfig};
+pub use upstream::UpstreamConfig;
 
 use crate::config_file::{Mistakes, Section};
 use crate::daemon_config::{AdminConfig, DaemonConfig, LogConfig};
@@ -149,7 +151,7 @@ pub(in crate::agent) mod tests {
         assert_eq!(jira.response_timeout, Duration::from_secs(5));
         assert_eq!(jira.max_in_flight, upstream::DEFAULT_MAX_IN_FLIGHT);
         assert_eq!(
-            jira.set_headers,
+            jira.credentials.set_headers,
             [
                 (
                     HeaderName::from_static("authorization"),
@@ -197,6 +199,9 @@ pub(in crate::agent) mod tests {
             url = "https://user:hunter2@jira.corp.local"
             max_in_flight = 0
             set_headers = { Connection = { env = "A" }, A = { }, B = { file = "relative" } }
+            set_query = { "a b" = { env = "A" } }
+            auth = { basic = { username = "a:b" } }
+            pass_authorization = true
             [[upstream.allow]]
             path = "/x"
             [[upstream.deny]]
@@ -223,8 +228,11 @@ pub(in crate::agent) mod tests {
             "upstream[jira].url",
             "upstream[jira].max_in_flight",
             "upstream[jira].set_headers",
-            "has a header without exactly one source",
+            "has a value without exactly one source",
             "upstream[jira].set_headers.B.file",
+            "upstream[jira].set_query",
+            "upstream[jira].auth.basic.username",
+            "upstream[jira].auth.basic.password",
             "upstream[jira].allow[#1].methods",
             "upstream[jira].deny[#1].path",
             "upstream[jira].deny[#1].callers",
@@ -284,5 +292,5 @@ pub(in crate::agent) mod tests {
     }
 
     /// One more when a key is added, in `config/agent.toml` and here.
-    const KEYS_OF_THE_REFERENCE: usize = 25;
+    const KEYS_OF_THE_REFERENCE: usize = 29;
 }

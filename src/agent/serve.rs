@@ -20,15 +20,15 @@ use hyper::ext::Protocol;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::{debug, warn};
+use tracing::debug;
 
 pub use gateway::{Gateway, GatewayError};
 
 use self::refusal::Refusal;
+use super::credentials::Outgoing;
 use super::policy::{Asked, Denied, Permitted, decide};
 use super::upstream::Websocket;
 use crate::body::{self, Body};
-use crate::error_chain::chain;
 use crate::forwarding::{self, RELAY_CALLER, RELAY_REQUEST_ID, Via};
 use crate::protocol::control::CONTROL_AUTHORITY;
 use crate::tunnel;
@@ -60,12 +60,12 @@ pub struct Calls {
     via: Via,
 }
 
-/// What goes to an upstream beside the method and path that are permitted.
-enum Outgoing {
-    /// A request: headers, what hyper is to know of it, and a body that may still stream.
-    Request(HeaderMap, http::Extensions, Incoming),
-    /// The wish for a WebSocket: headers, and the caller's end of it, once the caller has the head.
-    Websocket(HeaderMap, OnUpgrade),
+/// What goes to an upstream beside the head of the call.
+enum Following {
+    /// Of a request: what hyper is to know of it, and a body that may still stream.
+    Body(http::Extensions, Incoming),
+    /// Of the wish for a WebSocket: the caller's end of it, once the caller has the head.
+    Websocket(OnUpgrade),
 }
 
 /// What an upstream answered to a call.
@@ -117,18 +117,8 @@ impl Calls {
         }
         let gateway = self.gateway.load_full();
         let ended = match self.admit(owner, &gateway, request) {
-            Ok((permitted, outgoing)) => {
-                let answered = match outgoing {
-                    Outgoing::Request(headers, extensions, body) => {
-                        let upstreams = &gateway.upstreams;
-                        let sent = upstreams.send(&permitted, headers, extensions, body).await;
-                        sent.map(Answer::Passed).map_err(Refusal::Upstream)
-                    }
-                    // Apart, so that the rare and large one does not make every call's future larger.
-                    Outgoing::Websocket(headers, lane) => {
-                        Box::pin(open_websocket(&gateway, &permitted, headers, lane)).await
-                    }
-                };
+            Ok((permitted, headers, following)) => {
+                let answered = send(&gateway, &permitted, headers, following).await;
                 answered.inspect_err(|refusal| refusal.log(permitted.upstream()))
             }
             Err(refusal) => Err(refusal),
@@ -151,7 +141,7 @@ impl Calls {
         owner: &Arc<dyn LinkOwner>,
         gateway: &Gateway,
         request: Request<Incoming>,
-    ) -> Result<(Permitted, Outgoing), Refusal> {
+    ) -> Result<(Permitted, HeaderMap, Following), Refusal> {
         if !owner.is_active() {
             return Err(Refusal::Deactivated);
         }
@@ -165,21 +155,13 @@ impl Calls {
         let request_id = headers.remove(RELAY_REQUEST_ID);
         forwarding::strip(&mut headers);
         self.via.append(&mut headers, parts.version);
-        gateway
-            .credentials
-            .apply(&permitted, &mut headers)
-            .map_err(|error| {
-                warn!(upstream = permitted.upstream(), error = %chain(&error), "a credential is not to be had");
-                Refusal::Credential
-            })?;
-        let outgoing = if is_websocket {
-            let lane = hyper::upgrade::on(Request::from_parts(parts, ()));
-            Outgoing::Websocket(headers, lane)
+        let following = if is_websocket {
+            Following::Websocket(hyper::upgrade::on(Request::from_parts(parts, ())))
         } else {
             let extensions = go_ahead_on_100(owner, &headers, request_id.as_ref());
-            Outgoing::Request(headers, extensions, body)
+            Following::Body(extensions, body)
         };
-        Ok((permitted, outgoing))
+        Ok((permitted, headers, following))
     }
 
     /// The upstream's own answer, without what is for one hop only.
@@ -238,13 +220,38 @@ fn go_ahead_on_100(
     std::mem::take(carrier.extensions_mut())
 }
 
-async fn open_websocket(
+/// Sends a permitted call with its credentials; they do not come back in the answer's head.
+async fn send(
     gateway: &Gateway,
     permitted: &Permitted,
     headers: HeaderMap,
+    following: Following,
+) -> Result<Answer, Refusal> {
+    let (outgoing, shield) = gateway
+        .credentials
+        .equip(permitted, headers)
+        .map_err(Refusal::Credential)?;
+    let answer = match following {
+        Following::Body(extensions, body) => {
+            let sent = gateway.upstreams.send(outgoing, extensions, body);
+            sent.await.map(Answer::Passed).map_err(Refusal::Upstream)
+        }
+        // Apart, so that the rare and large one does not make every call's future larger.
+        Following::Websocket(lane) => Box::pin(open_websocket(gateway, outgoing, lane)).await,
+    };
+    answer.map(|answer| match answer {
+        Answer::Passed(response) => Answer::Passed(shield.cover(response)),
+        Answer::Switched(response, tunnel) => Answer::Switched(shield.cover(response), tunnel),
+    })
+}
+
+async fn open_websocket(
+    gateway: &Gateway,
+    outgoing: Outgoing<'_>,
     lane: OnUpgrade,
 ) -> Result<Answer, Refusal> {
-    let opened = gateway.upstreams.open_websocket(permitted, headers);
+    let upstream = outgoing.permitted().upstream().to_owned();
+    let opened = gateway.upstreams.open_websocket(outgoing);
     match opened.await.map_err(Refusal::Upstream)? {
         Websocket::Declined(response) => Ok(Answer::Passed(response)),
         Websocket::Switched {
@@ -255,7 +262,7 @@ async fn open_websocket(
             let mut response = Response::new(body::empty());
             *response.headers_mut() = headers;
             let tunnel = Tunnel {
-                upstream: permitted.upstream().to_owned(),
+                upstream,
                 lane,
                 stream,
                 place,

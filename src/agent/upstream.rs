@@ -1,6 +1,6 @@
 //! Sends permitted calls to the private services: pooled connections, time-outs, a limit of calls at once.
 //!
-//! Takes a [`Permitted`] and sends exactly what it permits, under the upstream's own authority.
+//! Takes an [`Outgoing`], made of a [`Permitted`], and sends exactly that, under the upstream's own authority.
 //! Never follows a redirect, never repeats what may have been sent, never gathers a body.
 
 mod answer;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::HOST;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use connect::ConnectError;
@@ -26,6 +26,7 @@ pub use websocket::Websocket;
 use self::connect::{Origin, SharedTls};
 use self::pool::Pool;
 use super::config::UpstreamConfig;
+use super::credentials::Outgoing;
 use super::policy::Permitted;
 use crate::body::progress::{NoAnswer, answer_within, watched};
 use crate::body::{Body, BodyError};
@@ -98,14 +99,13 @@ impl Upstreams {
 
     /// Sends a permitted call and waits for the head of its answer; both bodies stream.
     ///
-    /// `headers` are end-to-end headers; `Host` is set here.
+    /// Its headers are end-to-end headers; `Host` is set here.
     ///
     /// # Errors
     /// [`UpstreamError`]. Dropping the future or the answer's body drops the upstream's request.
     pub async fn send<B>(
         &self,
-        permitted: &Permitted,
-        headers: HeaderMap,
+        outgoing: Outgoing<'_>,
         extensions: http::Extensions,
         body: B,
     ) -> Result<Response<Body>, UpstreamError>
@@ -113,10 +113,10 @@ impl Upstreams {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BodyError>,
     {
-        let upstream = self.find(permitted)?;
+        let upstream = self.find(outgoing.permitted())?;
         let place = upstream.begin()?;
         let (body, progress) = watched(body);
-        let mut request = upstream.request(permitted, headers, body);
+        let mut request = upstream.request(outgoing, body);
         *request.extensions_mut() = extensions;
         loop {
             let pooled = upstream.pool.take();
@@ -198,10 +198,11 @@ impl Upstream {
     }
 
     /// What is permitted, as a request to this upstream.
-    fn request<B>(&self, permitted: &Permitted, headers: HeaderMap, body: B) -> Request<B> {
+    fn request<B>(&self, outgoing: Outgoing<'_>, body: B) -> Request<B> {
+        let (method, path_and_query, headers) = outgoing.into_head();
         let mut request = Request::new(body);
-        *request.method_mut() = permitted.method().clone();
-        *request.uri_mut() = self.uri(permitted.path_and_query());
+        *request.method_mut() = method;
+        *request.uri_mut() = self.uri(&path_and_query);
         *request.headers_mut() = headers;
         request.headers_mut().insert(HOST, self.host.clone());
         request

@@ -5,6 +5,7 @@
 
 mod accept;
 mod calls;
+mod credentials;
 mod directories;
 mod drain;
 mod errors;

@@ -205,6 +205,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::agent::config::CredentialsConfig;
     use crate::agent::policy::Rule;
 
     fn upstream(name: &str, url: &'static str) -> UpstreamConfig {
@@ -212,7 +213,7 @@ mod tests {
             name: name.parse().unwrap(),
             url: Uri::from_static(url),
             ca_file: None,
-            set_headers: Vec::new(),
+            credentials: CredentialsConfig::default(),
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),
             max_in_flight: 1,

@@ -5,8 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{HeaderName, Uri, header};
+use http::Uri;
 
+use super::credential::CredentialsConfig;
 use super::rule;
 use crate::agent::policy::Rule;
 use crate::config_file::Section;
@@ -25,19 +26,6 @@ const MAX_IN_FLIGHT_CEILING: usize = 4096;
 /// Time-outs are configured within these bounds: shorter is a slip, longer is for ever.
 const TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(60 * 60);
-/// Headers that belong to a connection or to the message's framing, never to a credential.
-const UNSETTABLE: [HeaderName; 9] = [
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::EXPECT,
-    header::HOST,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::PROXY_AUTHORIZATION,
-];
-
 /// A service in the private network that the agent may reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {
@@ -48,8 +36,8 @@ pub struct UpstreamConfig {
     pub url: Uri,
     /// Certificates to trust for this upstream beside the system's and the network's, in PEM.
     pub ca_file: Option<PathBuf>,
-    /// Headers that the agent sets on every call, replacing the caller's of the same name.
-    pub set_headers: Vec<(HeaderName, CredentialSource)>,
+    /// What the agent adds to calls, and what of the caller's passes.
+    pub credentials: CredentialsConfig,
     /// Until a connection to the upstream is up, TLS included.
     pub connect_timeout: Duration,
     /// From the end of the request's head until the first byte of the answer.
@@ -58,17 +46,6 @@ pub struct UpstreamConfig {
     pub max_in_flight: usize,
     /// What may be asked, and what not: rules that deny, then rules that allow. None that allows: nothing.
     pub rules: Vec<Rule>,
-}
-
-/// Where the value of a header comes from. The value is not part of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CredentialSource {
-    /// A file of this name in systemd's `CREDENTIALS_DIRECTORY`.
-    Credential(String),
-    /// A file, by absolute path.
-    File(PathBuf),
-    /// An environment variable.
-    Environment(String),
 }
 
 /// Checks all `[[upstream]]` tables; `None` when one of them is not whole.
@@ -93,7 +70,7 @@ impl UpstreamConfig {
         let name = section.parsed("name");
         let url = check_url(section);
         let ca_file = section.optional_path("ca_file");
-        let set_headers = check_headers(section);
+        let credentials = CredentialsConfig::check(section);
         let connect_timeout =
             section.duration("connect_timeout", DEFAULT_CONNECT_TIMEOUT, TIMEOUT_RANGE);
         let response_timeout =
@@ -108,7 +85,7 @@ impl UpstreamConfig {
             name: name?,
             url: url?,
             ca_file,
-            set_headers,
+            credentials,
             connect_timeout,
             response_timeout,
             max_in_flight,
@@ -142,59 +119,10 @@ fn check_url(section: &mut Section<'_>) -> Option<Uri> {
         return refuse("names no host");
     };
     if authority.as_str().contains('@') {
-        return refuse(
-            "holds user information; use set_headers, which keeps secrets out of this file",
-        );
+        return refuse("holds user information; use auth, which keeps secrets out of this file");
     }
     if url.query().is_some() {
         return refuse("has a query, which belongs to the calls");
     }
     Some(url)
-}
-
-fn check_headers(section: &mut Section<'_>) -> Vec<(HeaderName, CredentialSource)> {
-    let mut headers = Vec::new();
-    for (key, mut value) in section.keyed_sections("set_headers") {
-        let source = CredentialSource::check(&mut value, section);
-        match HeaderName::from_bytes(key.as_bytes()) {
-            Ok(name) if UNSETTABLE.contains(&name) || name.as_str().starts_with("relay-") => {
-                section.mistake(
-                    "set_headers",
-                    format!("sets {name}, which belongs to the connection"),
-                    "leave it out",
-                );
-            }
-            Ok(name) => headers.extend(source.map(|source| (name, source))),
-            Err(_) => section.mistake(
-                "set_headers",
-                format!("has {key:?}, which is not the name of a header"),
-                "write for instance Authorization",
-            ),
-        }
-    }
-    headers
-}
-
-impl CredentialSource {
-    fn check(value: &mut Section<'_>, headers: &Section<'_>) -> Option<Self> {
-        // A credential's name is a file name in one directory, so it follows the rule of names.
-        let credential = value
-            .optional_parsed::<Name>("credential")
-            .map(|name| Self::Credential(name.to_string()));
-        let file = value.optional_path("file").map(Self::File);
-        let environment = value.optional_string("env").map(Self::Environment);
-        let given = ["credential", "file", "env"]
-            .into_iter()
-            .filter(|key| value.has(key))
-            .count();
-        if given != 1 {
-            headers.mistake(
-                "set_headers",
-                "has a header without exactly one source",
-                "write one of { credential = \"name\" }, { file = \"/path\" }, { env = \"NAME\" }",
-            );
-            return None;
-        }
-        credential.or(file).or(environment)
-    }
 }

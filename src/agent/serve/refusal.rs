@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderValue, Response, StatusCode};
 use tracing::{debug, warn};
 
+use crate::agent::credentials::CredentialError;
 use crate::agent::policy::Denied;
 use crate::agent::upstream::{ConnectError, UpstreamError};
 use crate::body::Body;
@@ -29,8 +30,8 @@ pub(super) enum Refusal {
     NotSupported,
     /// The call has been here before.
     Loop,
-    /// A header that must be set has no value.
-    Credential,
+    /// Not with its credentials.
+    Credential(CredentialError),
     /// The upstream gave no answer.
     Upstream(UpstreamError),
 }
@@ -52,11 +53,13 @@ impl Refusal {
             Self::Upstream(error) => {
                 warn!(upstream, error = %chain(error), "a call has no answer");
             }
-            Self::Deactivated
-            | Self::Denied(_)
-            | Self::NotSupported
-            | Self::Loop
-            | Self::Credential => {}
+            Self::Credential(error @ CredentialError::OwnParameter(_)) => {
+                debug!(upstream, reason = %error, "a call was denied");
+            }
+            Self::Credential(error) => {
+                warn!(upstream, error = %chain(error), "a credential is not to be had");
+            }
+            Self::Deactivated | Self::Denied(_) | Self::NotSupported | Self::Loop => {}
         }
     }
 
@@ -92,6 +95,13 @@ impl Refusal {
                 "http_request_denied",
                 "The private side does not allow this call",
             ),
+            Self::Credential(CredentialError::OwnParameter(_)) => (
+                S::FORBIDDEN,
+                "denied-by-policy",
+                NotSent,
+                "http_request_denied",
+                "The private side does not allow this call",
+            ),
             Self::NotSupported => (
                 S::NOT_IMPLEMENTED,
                 "connect-not-supported",
@@ -106,7 +116,7 @@ impl Refusal {
                 "proxy_loop_detected",
                 "The call has passed this agent before",
             ),
-            Self::Credential => (
+            Self::Credential(_) => (
                 S::BAD_GATEWAY,
                 "credential-unavailable",
                 NotSent,
@@ -117,8 +127,9 @@ impl Refusal {
         };
         let detail = match &self {
             Self::Denied(denied) => denied.to_string(),
+            Self::Credential(error @ CredentialError::OwnParameter(_)) => error.to_string(),
             Self::Upstream(error) => error.to_string(),
-            Self::Deactivated | Self::NotSupported | Self::Loop | Self::Credential => {
+            Self::Deactivated | Self::NotSupported | Self::Loop | Self::Credential(_) => {
                 title.to_owned()
             }
         };

@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
-use crate::agent::config::{CredentialSource, UpstreamConfig};
+use crate::agent::config::{CredentialSource, CredentialsConfig, UpstreamConfig};
 use crate::agent::policy::Rule;
 
 type Lane = hyper::client::conn::http2::SendRequest<Body>;
@@ -302,7 +302,10 @@ async fn agent(url: &str) -> Agent {
         name: "web".parse().unwrap(),
         url: url.parse().unwrap(),
         ca_file: None,
-        set_headers: vec![(SET_HERE, CredentialSource::Environment("PATH".into()))],
+        credentials: CredentialsConfig {
+            set_headers: vec![(SET_HERE, CredentialSource::Environment("PATH".into()))],
+            ..CredentialsConfig::default()
+        },
         connect_timeout: DEADLINE,
         response_timeout: DEADLINE,
         max_in_flight: 10,

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::agent::config::CredentialsConfig;
 use crate::agent::policy::{Asked, Policy, Rule, decide};
 use crate::body;
 
@@ -44,7 +45,11 @@ async fn connections_are_used_again_one_call_after_the_other() {
         let sent = format!("body {count}");
         let permitted = permit("POST", "/");
         let body = body::full(sent.clone());
-        let answer = upstreams.send(&permitted, HeaderMap::new(), http::Extensions::new(), body);
+        let answer = upstreams.send(
+            bare(&permitted, HeaderMap::new()),
+            http::Extensions::new(),
+            body,
+        );
         assert_eq!(text(answer.await.unwrap()).await, sent);
     }
     assert_eq!(connections.load(Ordering::Relaxed), 1);
@@ -148,7 +153,9 @@ async fn an_upstream_that_says_200_to_a_websocket_has_not_opened_one() {
     let (url, _) = serve_http(|_| async { Response::new(body::empty()) }).await;
     let upstreams = upstreams(&url);
     let permitted = permit("GET", "/");
-    let opened = upstreams.open_websocket(&permitted, HeaderMap::new()).await;
+    let opened = upstreams
+        .open_websocket(bare(&permitted, HeaderMap::new()))
+        .await;
     assert!(matches!(opened, Err(UpstreamError::NotAWebsocket)));
 }
 
@@ -196,13 +203,17 @@ fn upstreams(url: &str) -> Upstreams {
         name: "web".parse().unwrap(),
         url: url.parse().unwrap(),
         ca_file: None,
-        set_headers: Vec::new(),
+        credentials: CredentialsConfig::default(),
         connect_timeout: Duration::from_secs(10),
         response_timeout: Duration::from_millis(300),
         max_in_flight: 2,
         rules: Vec::new(),
     };
     Upstreams::new(&[config], None).unwrap()
+}
+
+const fn bare(permitted: &Permitted, headers: HeaderMap) -> Outgoing<'_> {
+    Outgoing::bare(permitted, headers)
 }
 
 fn permit(method: &str, path: &str) -> Permitted {
@@ -223,7 +234,11 @@ async fn get(
 ) -> Result<Response<Body>, UpstreamError> {
     let permitted = permit("GET", path);
     upstreams
-        .send(&permitted, headers, http::Extensions::new(), body::empty())
+        .send(
+            bare(&permitted, headers),
+            http::Extensions::new(),
+            body::empty(),
+        )
         .await
 }
 

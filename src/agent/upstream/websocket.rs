@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 use super::{UpstreamError, Upstreams, answer};
-use crate::agent::policy::Permitted;
+use crate::agent::credentials::Outgoing;
 use crate::body::progress::{NoAnswer, answer_within};
 use crate::body::{self, Body};
 
@@ -47,19 +47,19 @@ impl Upstreams {
     /// [`UpstreamError`], as for other calls.
     pub async fn open_websocket(
         &self,
-        permitted: &Permitted,
-        mut headers: HeaderMap,
+        mut outgoing: Outgoing<'_>,
     ) -> Result<Websocket, UpstreamError> {
-        let upstream = self.find(permitted)?;
+        let upstream = self.find(outgoing.permitted())?;
         let place = upstream.begin()?;
         let key = generate_key();
         let accept = derive_accept_key(key.as_bytes());
+        let headers = outgoing.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_VERSION, WEBSOCKET_VERSION);
         let key = HeaderValue::try_from(key).map_err(|_| UpstreamError::NotAWebsocket)?;
         headers.insert(SEC_WEBSOCKET_KEY, key);
-        let request = upstream.request(permitted, headers, body::empty());
+        let request = upstream.request(outgoing, body::empty());
 
         let mut connection = upstream.connect().await?;
         let limit = upstream.response_timeout;

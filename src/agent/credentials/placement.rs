@@ -1,0 +1,188 @@
+//! One secret in the form in which it is sent: a header, a bearer token, a password, a query parameter.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use http::header::AUTHORIZATION;
+use http::{HeaderName, HeaderValue};
+
+use super::CredentialError;
+use super::query;
+use super::source::{Reading, Source};
+use crate::agent::config::CredentialSource;
+use crate::secret::Secret;
+
+/// Shorter values are not looked for in answers: they would be found where nobody put them, and who knows
+/// that one is masked knows it.
+const LEAST_TELLING_BYTES: usize = 6;
+/// What a value in `Authorization` begins with when it is user name and password in base64.
+const BASIC: &[u8] = b"basic";
+
+/// A secret and its form.
+#[derive(Debug)]
+pub(super) struct Placement {
+    form: Form,
+    source: Source,
+    made: Mutex<Option<Arc<Made>>>,
+}
+
+/// In which form a secret is sent.
+#[derive(Debug)]
+pub(super) enum Form {
+    /// The whole value of this header.
+    Header(HeaderName),
+    /// `Authorization: Bearer …`.
+    Bearer,
+    /// `Authorization: Basic …`, the password of this user.
+    Basic(String),
+    /// A parameter of this name in the query.
+    Parameter(String),
+}
+
+/// A secret in its form.
+#[derive(Debug)]
+pub(super) struct Made {
+    reading: Arc<Reading>,
+    /// What is sent.
+    pub(super) piece: Piece,
+    /// What an answer must not hold: each spelling that gives the secret away, longest first.
+    pub(super) telling: Vec<Secret<Vec<u8>>>,
+}
+
+/// What is sent.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// A header; its value is marked as sensitive and prints nothing.
+    Header(HeaderName, HeaderValue),
+    /// A parameter of the query.
+    Parameter {
+        /// Its name, which needs no escapes.
+        name: Box<str>,
+        /// Name, `=` and value, with escapes.
+        escaped: Secret<String>,
+    },
+}
+
+impl Placement {
+    pub(super) fn open(form: Form, source: &CredentialSource) -> Result<Self, CredentialError> {
+        let source = Source::open(source)?;
+        let placement = Self {
+            form,
+            source,
+            made: Mutex::default(),
+        };
+        placement.made()?;
+        Ok(placement)
+    }
+
+    /// The name of the header that is set, if it is one.
+    pub(super) fn header(&self) -> Option<&str> {
+        match &self.form {
+            Form::Header(name) => Some(name.as_str()),
+            Form::Bearer | Form::Basic(_) => Some("authorization"),
+            Form::Parameter(_) => None,
+        }
+    }
+
+    /// The secret in its form, made anew when the secret has changed.
+    pub(super) fn made(&self) -> Result<Arc<Made>, CredentialError> {
+        let reading = self.source.reading()?;
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*made {
+            Some(made) if Arc::ptr_eq(&made.reading, &reading) => Ok(Arc::clone(made)),
+            _ => {
+                let new = Arc::new(self.form.make(reading)?);
+                Ok(Arc::clone(made.insert(new)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Placement {
+    pub(super) const fn source(&self) -> &Source {
+        &self.source
+    }
+}
+
+impl Form {
+    fn make(&self, reading: Arc<Reading>) -> Result<Made, CredentialError> {
+        let secret = reading.expose();
+        let (piece, telling) = match self {
+            Self::Header(name) => {
+                let value = sensitive(&reading, secret)?;
+                (Piece::Header(name.clone(), value), within(secret))
+            }
+            Self::Bearer => {
+                let whole = Secret::new([b"Bearer ", secret].concat());
+                let value = sensitive(&reading, whole.expose())?;
+                (Piece::Header(AUTHORIZATION, value), spellings([secret]))
+            }
+            Self::Basic(username) => {
+                let pair = Secret::new([username.as_bytes(), b":", secret].concat());
+                let whole = Secret::new(format!("Basic {}", STANDARD.encode(pair.expose())));
+                let value = sensitive(&reading, whole.expose().as_bytes())?;
+                let telling = spellings([pair.expose(), secret]);
+                (Piece::Header(AUTHORIZATION, value), telling)
+            }
+            Self::Parameter(name) => {
+                let value = Secret::new(query::escape(secret));
+                let escaped = Secret::new(format!("{name}={}", value.expose()));
+                let name = name.as_str().into();
+                (Piece::Parameter { name, escaped }, spellings([secret]))
+            }
+        };
+        Ok(Made {
+            reading,
+            piece,
+            telling,
+        })
+    }
+}
+
+fn sensitive(reading: &Reading, bytes: &[u8]) -> Result<HeaderValue, CredentialError> {
+    let refused = |_| CredentialError::Unusable(reading.origin().to_owned());
+    let mut value = HeaderValue::from_bytes(bytes).map_err(refused)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// What gives a header's value away: all of it, what stands after a scheme such as `Bearer`, and, where
+/// that is user name and password in base64, both of them and the password.
+fn within(value: &[u8]) -> Vec<Secret<Vec<u8>>> {
+    let mut parts = value.splitn(2, |byte| *byte == b' ');
+    let (Some(scheme), Some(token)) = (parts.next(), parts.next()) else {
+        return spellings([value]);
+    };
+    let token = token.trim_ascii();
+    let is_basic = scheme.eq_ignore_ascii_case(BASIC);
+    let pair = STANDARD
+        .decode(token)
+        .or_else(|_| STANDARD_NO_PAD.decode(token));
+    let Some(pair) = pair.ok().filter(|_| is_basic).map(Secret::new) else {
+        return spellings([value, token]);
+    };
+    let pair = pair.expose().as_slice();
+    let password = pair.splitn(2, |byte| *byte == b':').nth(1);
+    spellings([value, token, pair, password.unwrap_or_default()])
+}
+
+/// Each of the values as it is, in both alphabets of base64, and as a URL spells it. Longest first, so
+/// that of what is found the whole is masked and not a part.
+fn spellings<const N: usize>(values: [&[u8]; N]) -> Vec<Secret<Vec<u8>>> {
+    let mut all: Vec<Vec<u8>> = Vec::with_capacity(6 * N);
+    for value in values {
+        if value.len() < LEAST_TELLING_BYTES {
+            continue;
+        }
+        all.push(value.to_vec());
+        for alphabet in [&STANDARD, &STANDARD_NO_PAD, &URL_SAFE, &URL_SAFE_NO_PAD] {
+            all.push(alphabet.encode(value).into_bytes());
+        }
+        all.push(query::escape(value).into_bytes());
+    }
+    all.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+    all.dedup();
+    all.into_iter().map(Secret::new).collect()
+}
