@@ -3,7 +3,7 @@
 //! Pure: `http` types in and out, the same rules in both programs. Never looks at bodies, and never
 //! changes an end-to-end header that is not named here.
 
-use http::header::{CONNECTION, HeaderName, TE, UPGRADE, VIA};
+use http::header::{CONNECTION, HeaderName, TE, TRAILER, UPGRADE, VIA};
 use http::{HeaderMap, HeaderValue, Version};
 
 /// The most header fields that one message may have. That of hyper's HTTP/1 parser, which keeps them
@@ -27,33 +27,67 @@ const RESERVED_PREFIX: &str = "relay-";
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
 /// Removes what ends here: what is for one hop only (RFC 9110, section 7.6.1), which is `Connection`,
-/// all that it names, and the headers that are hop-by-hop without being named; and every `relay-*`
-/// header. `TE: trailers` stays, and so does `Trailer`, so that trailers can pass.
+/// all that it names, and the headers that are hop-by-hop without being named; every `relay-*` header;
+/// and either with `_` for `-`. `TE: trailers` stays, and so does `Trailer`, so that trailers can pass.
 pub fn strip(headers: &mut HeaderMap) {
     let accepts_trailers = has_token(headers, &TE, "trailers");
-    for name in connection_options(headers) {
+    for name in listed(headers, &CONNECTION) {
         headers.remove(name);
     }
     remove_where(headers, |name| {
-        is_hop_by_hop(name) || name.starts_with(RESERVED_PREFIX)
+        is_hop_by_hop(name) || name.starts_with(RESERVED_PREFIX) || is_other_spelling(name)
     });
+    if headers.contains_key(TRAILER) {
+        strip_trailer(headers);
+    }
     if accepts_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
 }
 
+/// Takes out of `Trailer` what may not come as a header either: some services take trailers for headers
+/// (CVE-2023-46589). Only trailers that are announced there are passed on.
+fn strip_trailer(headers: &mut HeaderMap) {
+    let ends_here = |name: &str| {
+        is_hop_by_hop(name)
+            || is_claimed_origin(name)
+            || is_other_spelling(name)
+            || name.starts_with(RESERVED_PREFIX)
+            || matches!(
+                name,
+                "authorization" | "content-length" | "cookie" | "host" | "set-cookie"
+            )
+    };
+    let announced = listed(headers, &TRAILER);
+    if !announced.iter().any(|name| ends_here(name.as_str())) {
+        return;
+    }
+    headers.remove(TRAILER);
+    for name in announced
+        .into_iter()
+        .filter(|name| !ends_here(name.as_str()))
+    {
+        headers.append(TRAILER, name.into());
+    }
+}
+
 /// Replaces what the caller claims about its origin by what the relay saw (RFC 7239).
 pub fn set_forwarded(headers: &mut HeaderMap, seen: &HeaderValue) {
-    remove_where(headers, is_claimed_origin);
+    remove_where(headers, |name| {
+        is_claimed_origin(name) || is_other_spelling(name)
+    });
     headers.insert(FORWARDED, seen.clone());
 }
 
+/// What is for one hop, and `Proxy`, which a program behind CGI would take for the proxy that it is to use
+/// (`HTTP_PROXY`, CVE-2016-5385).
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"
             | "http2-settings"
             | "keep-alive"
+            | "proxy"
             | "proxy-authenticate"
             | "proxy-authorization"
             | "proxy-connection"
@@ -64,19 +98,37 @@ fn is_hop_by_hop(name: &str) -> bool {
 }
 
 /// What a caller says about itself and its way here. The caller is not a trusted proxy, and an
-/// upstream that believed it could take relayed traffic for local.
+/// upstream that believed it could take relayed traffic for local. Names beside the common ones are
+/// those that large providers and frameworks go by.
 fn is_claimed_origin(name: &str) -> bool {
-    matches!(
-        name,
-        "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-port"
-            | "x-forwarded-prefix"
-            | "x-forwarded-proto"
-            | "x-forwarded-server"
-            | "x-real-ip"
-    )
+    name.starts_with("x-forwarded-")
+        || matches!(
+            name,
+            "cf-connecting-ip"
+                | "client-ip"
+                | "fastly-client-ip"
+                | "forwarded"
+                | "true-client-ip"
+                | "x-client-ip"
+                | "x-cluster-client-ip"
+                | "x-original-forwarded-for"
+                | "x-originating-ip"
+                | "x-real-ip"
+                | "x-remote-addr"
+                | "x-remote-ip"
+        )
+}
+
+/// Whether a header that ends here, or that a caller may not set, is spelled with `_` for `-`. Services
+/// behind CGI or WSGI see no difference (CVE-2015-0219); nobody spells them so by accident.
+fn is_other_spelling(name: &str) -> bool {
+    name.contains('_') && {
+        let name = name.replace('_', "-");
+        is_hop_by_hop(&name)
+            || is_claimed_origin(&name)
+            || name.starts_with(RESERVED_PREFIX)
+            || name == "content-length"
+    }
 }
 
 /// One look at each header that is there costs a tenth of a look-up of each that might be: messages
@@ -148,9 +200,11 @@ pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
         && has_token(headers, &CONNECTION, "upgrade")
 }
 
-fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
+/// The names of headers that this header lists.
+#[must_use]
+pub fn listed(headers: &HeaderMap, name: &HeaderName) -> Vec<HeaderName> {
     headers
-        .get_all(CONNECTION)
+        .get_all(name)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|list| list.split(','))
@@ -255,6 +309,31 @@ mod tests {
     }
 
     #[test]
+    fn trailers_are_announced_only_where_they_could_be_headers() {
+        let mut headers = headers(&[
+            ("trailer", "X-Sum, Cookie,X_Forwarded_For"),
+            ("trailer", "Host, Expires"),
+        ]);
+        strip(&mut headers);
+        let announced: Vec<_> = headers.get_all(TRAILER).iter().collect();
+        assert_eq!(announced, ["x-sum", "expires"]);
+    }
+
+    #[test]
+    fn underscores_hide_nothing_and_make_no_header_suspect() {
+        let mut headers = headers(&[
+            ("transfer_encoding", "chunked"),
+            ("content_length", "1"),
+            ("relay_caller", "admin"),
+            ("Proxy_Authorization", "Basic Zm9v"),
+            ("proxy", "http://evil.example"),
+            ("my_header", "1"),
+        ]);
+        strip(&mut headers);
+        assert_eq!(names(&headers), ["my_header"]);
+    }
+
+    #[test]
     fn reserved_headers_do_not_pass() {
         let mut headers = headers(&[
             ("relay-caller", "admin"),
@@ -272,6 +351,9 @@ mod tests {
             ("forwarded", "for=127.0.0.1"),
             ("x-forwarded-for", "127.0.0.1"),
             ("x-real-ip", "127.0.0.1"),
+            ("x-forwarded-anything", "127.0.0.1"),
+            ("X_Forwarded-For", "127.0.0.1"),
+            ("true_client_ip", "127.0.0.1"),
         ]);
         let seen = forwarded_value("203.0.113.7".parse().unwrap(), "https");
         set_forwarded(&mut headers, &seen);

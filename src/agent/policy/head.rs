@@ -4,10 +4,12 @@
 
 use std::sync::LazyLock;
 
+use http::header::TRAILER;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 use super::Denied;
+use crate::forwarding::listed;
 
 /// Headers by which some frameworks let a request stand for another one: what was matched would not be
 /// what is done. Refused rather than removed, since without them the request means something else.
@@ -50,14 +52,21 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Refuses headers that ask for another method or path.
+/// Refuses headers that ask for another method or path, and trailers, which some services take for headers
+/// (CVE-2023-46589); only those that `Trailer` announces are passed on.
 pub(super) fn check(headers: &HeaderMap) -> Result<(), Denied> {
-    headers.keys().try_for_each(|name| {
-        match OVERRIDES.into_iter().find(|it| is_same(it, name.as_str())) {
-            Some(name) => Err(Denied::Override(name)),
-            None => Ok(()),
-        }
-    })
+    headers.keys().try_for_each(check_name)?;
+    if headers.contains_key(TRAILER) {
+        listed(headers, &TRAILER).iter().try_for_each(check_name)?;
+    }
+    Ok(())
+}
+
+fn check_name(name: &HeaderName) -> Result<(), Denied> {
+    match OVERRIDES.into_iter().find(|it| is_same(it, name.as_str())) {
+        Some(name) => Err(Denied::Override(name)),
+        None => Ok(()),
+    }
 }
 
 /// Whether a service could take `sent` for the header `name`: those that are called through CGI or WSGI
@@ -81,11 +90,14 @@ mod tests {
             "X_Original_URL",
             "x_http-method",
         ] {
-            let name: http::HeaderName = name.parse().unwrap();
+            let name: HeaderName = name.parse().unwrap();
             let headers = HeaderMap::from_iter([(name, HeaderValue::from_static("DELETE"))]);
             assert!(matches!(check(&headers), Err(Denied::Override(_))));
         }
-        let name = http::HeaderName::from_static("x-originals-url");
+        let announced =
+            HeaderMap::from_iter([(TRAILER, HeaderValue::from_static("x-sum, X-Rewrite_Url"))]);
+        assert!(matches!(check(&announced), Err(Denied::Override(_))));
+        let name = HeaderName::from_static("x-originals-url");
         let headers = HeaderMap::from_iter([(name, HeaderValue::from_static("x"))]);
         assert_eq!(check(&headers), Ok(()));
     }
