@@ -17,6 +17,7 @@ pub mod record;
 pub mod registry;
 pub mod shared;
 pub mod store;
+mod strict;
 pub mod tokens;
 
 use std::io;

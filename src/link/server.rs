@@ -9,6 +9,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
@@ -110,20 +111,23 @@ pub fn upgrade(
 }
 
 impl Arrival {
-    /// Waits for the upgraded connection, which must be served over a [`Stream`], and the agent's hello.
+    /// Waits for the upgraded connection, which must be served over an `S`, and the agent's hello.
     ///
     /// # Errors
     /// [`AcceptError`].
-    pub async fn receive(upgrade: OnUpgrade) -> Result<Self, AcceptError> {
+    pub async fn receive<S>(upgrade: OnUpgrade) -> Result<Self, AcceptError>
+    where
+        S: AsyncRead + AsyncWrite + Into<Stream> + Unpin + 'static,
+    {
         let upgraded = tokio::time::timeout(UPGRADE_DEADLINE, upgrade)
             .await
             .map_err(|_| AcceptError::Upgrade(None))?
             .map_err(|error| AcceptError::Upgrade(Some(error)))?;
-        let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<Stream>>() else {
+        let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<S>>() else {
             return Err(AcceptError::Upgrade(None));
         };
         let limits = Some(websocket::limits());
-        let stream = io.into_inner();
+        let stream: Stream = io.into_inner().into();
         websocket::bound_what_waits(stream.tcp());
         let stream: Box<dyn Transport> = Box::new(stream);
         let mut websocket =

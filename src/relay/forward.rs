@@ -19,7 +19,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 
-use self::hold::{Gate, held};
+use self::hold::{Gate, check_expectation, held};
 use self::refusal::Refusal;
 use self::target::Target;
 use super::activity::Activity;
@@ -98,6 +98,7 @@ impl Forward {
         if self.via.is_loop(request.headers()) {
             return Err(Refusal::Loop);
         }
+        check_expectation(request.headers())?;
         let permit = connection.begin_call().ok_or(Refusal::TooManyCalls)?;
         let uri = target.lane_uri().ok_or(Refusal::UnknownUpstream)?;
         let asks_for_websocket = websocket::is_asked_for(&request)?;
@@ -119,6 +120,9 @@ impl Forward {
 
     /// Who calls, by the token, which is taken out of the headers.
     fn authenticate(&self, headers: &mut HeaderMap) -> Result<Arc<Caller>, Refusal> {
+        if headers.get_all(RELAY_AUTHORIZATION).iter().nth(1).is_some() {
+            return Err(Refusal::SeveralTokens);
+        }
         let token = match headers.remove(RELAY_AUTHORIZATION) {
             Some(value) => {
                 if is_token(headers.get(AUTHORIZATION)) {

@@ -4,6 +4,8 @@
 //! their calls have. Every wait for a stranger has a deadline, and sockets are bounded.
 
 mod connection;
+mod host;
+mod refusal;
 mod socket;
 
 use std::io;

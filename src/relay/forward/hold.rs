@@ -9,11 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::EXPECT;
 use http::request::Parts;
-use http::{HeaderValue, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
+use super::Refusal;
 use crate::body::watched::{Holding, Watched};
 use crate::body::{self, Body};
 use crate::relay::registry::{CallPermit, Live};
@@ -31,14 +32,21 @@ pub(super) struct Gate {
 /// Tells a [`Gate`] that the answer has come.
 pub(super) struct Opener(oneshot::Sender<bool>);
 
+/// Refuses an expectation that nobody on the way could meet (RFC 9110, section 10.1.1): passed on unread,
+/// it would make the programs behind disagree about whether a body comes.
+pub(super) fn check_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    match headers.get_all(EXPECT).iter().all(is_known) {
+        true => Ok(()),
+        false => Err(Refusal::UnknownExpectation),
+    }
+}
+
 impl Gate {
     /// A gate, if this caller waits with its body. Over HTTP/2 hyper tells no caller to go on, so none
     /// is made to wait.
     pub(super) fn of(parts: &mut Parts, live: &Live, call: &HeaderValue) -> Option<(Self, Opener)> {
-        let expectation = parts.headers.get(EXPECT)?;
-        if !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue") {
-            return None;
-        }
+        parts.headers.get(EXPECT)?;
         if parts.version != Version::HTTP_11 {
             parts.headers.remove(EXPECT);
             return None;

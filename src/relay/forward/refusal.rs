@@ -26,6 +26,8 @@ const RETRY_DRAIN_AFTER: Duration = Duration::from_secs(5);
 pub(super) enum Refusal {
     /// No token was shown.
     NoToken,
+    /// Several were shown, of which one program could take the first and another the last.
+    SeveralTokens,
     /// Nobody's token.
     UnknownToken,
     /// The token is for another connection.
@@ -52,6 +54,8 @@ pub(super) enum Refusal {
     NotSupported,
     /// An upgrade without a key.
     BadWebsocket,
+    /// `Expect` with something else than `100-continue`.
+    UnknownExpectation,
     /// The link gave no answer.
     Lane(SendError),
     /// The agent gave no answer.
@@ -106,6 +110,13 @@ impl Refusal {
                 denied,
                 "A token is needed",
                 "Show one as \"Relay-Authorization: Bearer rt_...\"; an administrator of the relay makes it with \"relay token create\".",
+            ),
+            Self::SeveralTokens => answer(
+                S::BAD_REQUEST,
+                "several-tokens",
+                "http_request_error",
+                "There are several tokens",
+                "Show one, in one Relay-Authorization header.",
             ),
             Self::UnknownToken => answer(
                 S::UNAUTHORIZED,
@@ -212,6 +223,13 @@ impl Refusal {
                 "http_request_error",
                 "The upgrade to a WebSocket is incomplete",
                 "It has no Sec-WebSocket-Key.",
+            ),
+            Self::UnknownExpectation => answer(
+                S::EXPECTATION_FAILED,
+                "unknown-expectation",
+                "http_request_error",
+                "The relay does not know what the request expects",
+                "Expect takes \"100-continue\" and nothing beside it; correct the client, or leave the header out.",
             ),
             Self::Lane(SendError::NotSent) => answer(
                 S::SERVICE_UNAVAILABLE,

@@ -18,6 +18,7 @@ use crate::protocol::control::{CONTROL_VERSION, DUPLICATE_PATH, DuplicateMessage
 use crate::protocol::handshake::{Introduction, RESUME};
 use crate::relay::clock;
 use crate::relay::registry::{Connection, LinkRefusal, LinkSlot, Live};
+use crate::relay::strict::Strict;
 use crate::session::WINDOW;
 
 /// How long an agent that is linked may take to show that it lives, when another comes with its identity;
@@ -43,7 +44,7 @@ impl LinkEndpoint {
     ) -> Result<Option<Admitted>, AcceptError> {
         let key = &self.shared.identity;
         let registry = &self.shared.registry;
-        let arrival = Arrival::receive(upgrade).await?;
+        let arrival = Arrival::receive::<Strict>(upgrade).await?;
         let id = arrival.connection();
         let admitted = match arrival.check_version() {
             Ok(()) => registry.admit(id).map_err(refusal::of_link),

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use crate::forwarding::MAX_HEAD_BYTES;
 use crate::link::tls::Stream;
 use crate::relay::activity::Answer;
+use crate::relay::strict::Strict;
 
 /// The buffer of one HTTP/1.1 socket: the largest head, and what one read of a body brings.
 const HTTP1_BUFFER: usize = 64 * 1024;
@@ -31,7 +32,7 @@ pub(super) trait Connection: Future<Output = ()> + Send + Unpin {
 }
 
 /// Begins HTTP/1.1.
-pub(super) fn http1<S>(stream: Stream, service: S) -> Box<dyn Connection>
+pub(super) fn http1<S>(stream: Strict, service: S) -> Box<dyn Connection>
 where
     S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,

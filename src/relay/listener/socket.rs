@@ -5,14 +5,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::connection::{self, Connection};
-use super::{ListenerLimits, Routes, Security};
+use super::{ListenerLimits, Routes, Security, host, refusal};
 use crate::body::Body;
 use crate::link::tls::{ReadAhead, Stream};
 use crate::protocol::LINK_PATH;
@@ -21,6 +21,7 @@ use crate::relay::activity::{Activity, Answer, Turn};
 use crate::relay::api;
 use crate::relay::forward::{self, CallerSocket};
 use crate::relay::link_endpoint;
+use crate::relay::strict::{Malformed, REFUSED, Strict, Watch};
 use crate::shutdown::Shutdown;
 
 /// What an HTTP/2 connection begins with (RFC 9113, section 3.4), and no HTTP/1.1 method does.
@@ -56,6 +57,8 @@ struct Context {
     binding: Binding,
     caller: CallerSocket,
     activity: Arc<Activity>,
+    /// Of HTTP/1.
+    watch: Option<Arc<Watch>>,
 }
 
 impl Socket {
@@ -71,7 +74,7 @@ impl Socket {
             None => Binding::None,
         };
         let activity = Activity::new(stream.watch_writes());
-        let context = Arc::new(Context {
+        let mut context = Context {
             routes: self.routes,
             peer: self.peer,
             binding,
@@ -80,17 +83,14 @@ impl Socket {
                 activity: Arc::clone(&activity),
             },
             activity: Arc::clone(&activity),
-        });
-        let service = service_fn(move |request| {
-            let context = Arc::clone(&context);
-            // Boxed, for hyper keeps the room of a call's future in every socket, idle ones included,
-            // and moves it about with each call.
-            Box::pin(async move { Ok::<_, Infallible>(context.answer(request).await) })
-        });
+            watch: None,
+        };
         let connection = if is_http2 {
-            connection::http2(stream, service)
+            connection::http2(stream, context.into_service())
         } else {
-            connection::http1(stream, service)
+            let (stream, watch) = Strict::new(stream);
+            context.watch = Some(watch);
+            connection::http1(stream, context.into_service())
         };
         drive(connection, &activity, self.limits, &self.shutdown).await;
         Ok(())
@@ -98,14 +98,48 @@ impl Socket {
 }
 
 impl Context {
+    fn into_service(
+        self,
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = Response<Answer>,
+        Error = Infallible,
+        Future = impl Future<Output = Result<Response<Answer>, Infallible>> + Send + 'static,
+    > + Send
+    + 'static {
+        let context = Arc::new(self);
+        service_fn(move |request| {
+            let context = Arc::clone(&context);
+            // Boxed, for hyper keeps the room of a call's future in every socket, idle ones included,
+            // and moves it about with each call.
+            Box::pin(async move { Ok::<_, Infallible>(context.answer(request).await) })
+        })
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
         let open = self.activity.request();
-        let response = self.route(request).await;
+        let mut response = self.route(request).await;
+        if let Some(watch) = &self.watch {
+            match response.status() {
+                StatusCode::SWITCHING_PROTOCOLS => watch.becomes_tunnel(),
+                // Whoever waited for the body has no better words for its end.
+                StatusCode::BAD_GATEWAY if watch.is_broken() => {
+                    response = refusal::malformed_body();
+                }
+                _ => {}
+            }
+        }
         response.map(|body| open.answered(body))
     }
 
     async fn route(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
+        if let Some(why) = self.refused(path) {
+            return refusal::malformed(why);
+        }
+        if let Err(why) = host::check(&request) {
+            return refusal::ambiguous_host(why);
+        }
         if path.starts_with(forward::PREFIX) {
             return self.routes.forward.answer(request, &self.caller).await;
         }
@@ -118,6 +152,12 @@ impl Context {
         }
         let origin = api::Origin::Network(self.peer.ip());
         self.routes.api.respond(request, origin).await
+    }
+
+    /// Why the request that this one stands for was refused.
+    fn refused(&self, path: &str) -> Option<Malformed> {
+        let watch = self.watch.as_ref()?;
+        watch.refusal().filter(|_| path == REFUSED)
     }
 }
 

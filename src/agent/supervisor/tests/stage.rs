@@ -68,7 +68,7 @@ impl Relay {
                     let (response, upgrade) = server::upgrade(&mut request).unwrap();
                     let relay = Arc::clone(&relay);
                     tokio::spawn(async move {
-                        let arrival = Arrival::receive(upgrade).await.unwrap();
+                        let arrival = Arrival::receive::<Stream>(upgrade).await.unwrap();
                         relay.welcome(arrival).await;
                     });
                     async move { Ok::<_, Infallible>(response) }

@@ -1,0 +1,114 @@
+//! What comes out of a connection that is read strictly, in whatever pieces it went in.
+
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+
+/// What hyper gets to read of these pieces, and why there is no more.
+async fn through(pieces: &[&[u8]]) -> (Vec<u8>, Option<Malformed>, bool) {
+    let (mut near, far) = tokio::io::duplex(1024 * 1024);
+    let (mut strict, watch) = Strict::new(far);
+    let mut read = Vec::new();
+    let mut is_broken = false;
+    for piece in pieces {
+        near.write_all(piece).await.unwrap();
+        let mut room = [0; 8192];
+        while let Some(count) = futures_util::FutureExt::now_or_never(strict.read(&mut room)) {
+            match count {
+                Ok(count) => read.extend_from_slice(&room[..count]),
+                Err(_) => is_broken = true,
+            }
+            if is_broken {
+                break;
+            }
+        }
+    }
+    (read, watch.refusal(), is_broken)
+}
+
+const TWO: &str = "POST /a HTTP/1.1\r\nHost: relay\r\nContent-Length: 3\r\n\r\nabc\
+                   \r\nPOST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+
+#[tokio::test]
+async fn plain_requests_pass_byte_for_byte() {
+    let (read, refusal, is_broken) = through(&[TWO.as_bytes()]).await;
+    assert_eq!(String::from_utf8(read).unwrap(), TWO);
+    assert_eq!((refusal, is_broken), (None, false));
+}
+
+#[tokio::test]
+async fn a_refused_request_has_its_turn_after_those_before_it_and_nothing_comes_after_it() {
+    let text = format!("{TWO}GET /c#d HTTP/1.1\r\n\r\nGET /e HTTP/1.1\r\n\r\n");
+    let (read, refusal, _) = through(&[text.as_bytes(), b"GET /f HTTP/1.1\r\n\r\n"]).await;
+    let expected = [TWO.as_bytes(), STAND_IN].concat();
+    assert_eq!(read, expected);
+    assert_eq!(refusal, Some(Malformed::Fragment));
+}
+
+#[tokio::test]
+async fn nothing_of_a_head_is_handed_on_before_its_end() {
+    let half = b"GET /a HTTP/1.1\r\nHost: relay\r\nContent-Length: 1\r\n";
+    let (read, ..) = through(&[half]).await;
+    assert_eq!(read, b"");
+    let (read, refusal, _) = through(&[half, b"Transfer-Encoding: chunked\r\n\r\n"]).await;
+    assert_eq!(read, STAND_IN);
+    assert_eq!(refusal, Some(Malformed::LengthAndCoding));
+}
+
+#[tokio::test]
+async fn a_body_that_is_malformed_breaks_the_connection() {
+    let head = "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let text = format!("{head}3\nabc\r\n0\r\n\r\n");
+    let (read, refusal, is_broken) = through(&[text.as_bytes()]).await;
+    assert_eq!(String::from_utf8(read).unwrap(), head);
+    assert_eq!((refusal, is_broken), (None, true));
+}
+
+#[tokio::test]
+async fn a_head_is_no_longer_than_it_may_be() {
+    let long = "x".repeat(MAX_HEAD_BYTES);
+    let (_, refusal, _) = through(&[format!("GET /{long}").as_bytes()]).await;
+    assert_eq!(refusal, Some(Malformed::TargetTooLong));
+    let (_, refusal, _) = through(&[format!("GET / HTTP/1.1\r\nA: {long}").as_bytes()]).await;
+    assert_eq!(refusal, Some(Malformed::HeadTooLarge));
+}
+
+#[tokio::test]
+async fn a_tunnel_carries_whatever_it_likes() {
+    let (mut near, far) = tokio::io::duplex(1024);
+    let (mut strict, watch) = Strict::new(far);
+    near.write_all(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\nearly")
+        .await
+        .unwrap();
+    let mut room = [0; 64];
+    let count = strict.read(&mut room).await.unwrap();
+    assert!(room[..count].ends_with(b"\r\n\r\n"));
+    watch.becomes_tunnel();
+    near.write_all(b" \n\0").await.unwrap();
+    drop(near);
+    let mut rest = Vec::new();
+    strict.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"early \n\0");
+}
+
+proptest! {
+    #[test]
+    fn the_pieces_in_which_it_comes_make_no_difference(
+        text in "(GET /a(#b)? HTTP/1\\.[01]\r?\n(A: b\r\n|Content-Length: 3\r\n|Transfer-Encoding: chunked\r\n){0,3}\r\n(abc|3\r\nabc\r\n0\r\n\r\n)?){1,3}",
+        cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let whole = runtime.block_on(through(&[text.as_bytes()]));
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(text.len())).collect();
+        cuts.extend([0, text.len()]);
+        cuts.sort_unstable();
+        let pieces: Vec<_> = cuts.windows(2).map(|pair| &text.as_bytes()[pair[0]..pair[1]]).collect();
+        let pieced = runtime.block_on(through(&pieces));
+        prop_assert_eq!(&whole.1, &pieced.1);
+        // A broken body is handed on as far as it came before the fault.
+        if !whole.2 {
+            prop_assert_eq!(whole, pieced);
+        }
+    }
+}
