@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod accept;
+mod attacks;
 mod calls;
 mod credentials;
 mod directories;
