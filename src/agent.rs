@@ -11,6 +11,7 @@
 //! ```
 
 pub mod accept;
+pub mod addresses;
 pub mod admin;
 pub mod advice;
 pub mod arrival;

@@ -216,6 +216,14 @@ pub(in crate::agent) mod tests {
             [[upstream]]
             name = "jira"
             url = "https://jira.corp.local/?q=1"
+            addresses = ["10.0.0.0/33"]
+            [[upstream]]
+            name = "cloud"
+            url = "http://169.254.169.254"
+            [[upstream]]
+            name = "far"
+            url = "http://[2001:db8::1]"
+            addresses = ["10.0.0.0/8"]
             "#,
         )
         .unwrap_err();
@@ -242,6 +250,9 @@ pub(in crate::agent) mod tests {
             "upstream[jira].deny[#2].query: has an empty list",
             "upstream[jira].deny[#2].query.b",
             "upstream[jira].name",
+            "upstream[jira].addresses: has \"10.0.0.0/33\"",
+            "upstream[cloud].url: cannot be called: 169.254.169.254 is a link-local address",
+            "upstream[far].url: cannot be called: 2001:db8::1 is in none of the networks",
         ] {
             assert!(text.contains(key), "{key} not in\n{text}");
         }
@@ -292,5 +303,5 @@ pub(in crate::agent) mod tests {
     }
 
     /// One more when a key is added, in `config/agent.toml` and here.
-    const KEYS_OF_THE_REFERENCE: usize = 29;
+    const KEYS_OF_THE_REFERENCE: usize = 30;
 }

@@ -11,13 +11,14 @@ use tokio::task::JoinSet;
 
 pub use report::{Check, Outcome, Report, Walk};
 
+use crate::agent::addresses::ReachError;
 use crate::agent::advice::{self, Whose};
 use crate::agent::config::UpstreamConfig;
 use crate::agent::live::Live;
 use crate::agent::status::{ConnectionState, ConnectionStatus};
 use crate::error_chain::chain;
 use crate::invitation::{RelayUrl, TlsPin};
-use crate::link::dial::{DialError, Dialer, connect_directly};
+use crate::link::dial::{DialError, Dialer};
 use crate::link::tls::client::{ClientTls, Purpose};
 
 /// One walk takes no longer: every step of the dialer has a shorter time-out of its own.
@@ -165,16 +166,27 @@ async fn to_upstream(upstream: &UpstreamConfig, network_ca: Option<&std::path::P
     let is_tls = url.scheme_str() == Some("https");
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
     let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-    let connecting = tokio::time::timeout(upstream.connect_timeout, connect_directly(host, port));
+    let connecting = tokio::time::timeout(
+        upstream.connect_timeout,
+        upstream.addresses.connect(host, port),
+    );
     let tcp = match connecting.await {
         Ok(Ok(tcp)) => tcp,
         Ok(Err(error)) => {
-            let hop = hop_of(&error);
-            for hop in HOPS.iter().take(hop).filter(|hop| **hop != HOPS[PROXY]) {
-                walk.passed(hop, String::new());
+            let (hop, remedy) = match &error {
+                ReachError::Resolve { .. } => (NAME, "Check the host in the upstream's url."),
+                ReachError::Prohibited { .. } => (
+                    TCP,
+                    "Correct the upstream's url, or its addresses, which say where it may lead.",
+                ),
+                ReachError::Tcp { .. } => {
+                    (TCP, "Check the upstream's url, and that the host runs.")
+                }
+            };
+            if hop == TCP {
+                walk.passed(HOPS[NAME], String::new());
             }
-            let remedy = format!("Check the upstream's url, and that {host} runs.");
-            walk.failed(HOPS[hop], chain(&error).to_string(), remedy);
+            walk.failed(HOPS[hop], chain(&error).to_string(), remedy.to_owned());
             return walk;
         }
         Err(_) => {

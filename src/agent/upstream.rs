@@ -162,7 +162,7 @@ impl Upstreams {
 
 impl Upstream {
     fn new(config: &UpstreamConfig, tls: &mut SharedTls<'_>) -> Result<Self, ConnectError> {
-        let origin = Origin::new(&config.url, config.ca_file.as_deref(), tls)?;
+        let origin = Origin::new(config, tls)?;
         let prefix = config.url.path().trim_end_matches('/').into();
         Ok(Self {
             host: origin.host_header()?,

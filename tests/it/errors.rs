@@ -168,6 +168,29 @@ async fn a_full_connection_and_a_full_upstream_say_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn an_upstream_whose_name_leads_where_it_may_not_is_not_called() {
+    let upstream = Upstream::new(answers::echo).await;
+    let elsewhere = format!(
+        "[[upstream]]\nname = 'nobody'\nurl = 'http://localhost:{}'\naddresses = ['10.0.0.0/8']\n\
+         [[upstream.allow]]\nmethods = ['GET']\npath = '/{{*rest}}'\n",
+        upstream.address().port()
+    );
+    let scene = Scene::with("", &nobody_first(&elsewhere), upstream).await;
+    let mut caller = scene.caller().await;
+    let answer = caller.get_from(CONNECTION, "/nobody/x").await;
+    let expected = Expected {
+        status: 502,
+        code: "upstream-address-prohibited",
+        proxy_status: "agent; error=destination_ip_prohibited",
+        delivery: "not-sent",
+        retry: false,
+    };
+    is(&answer, &expected);
+    assert!(!answer.text().contains("127."), "{answer:?}");
+    assert_eq!(scene.upstream.connections(), 0);
+}
+
+#[tokio::test]
 async fn an_upstream_that_is_not_reached_was_sent_nothing() {
     let nobody = upstream::configuration(nobody().await, "nobody", "");
     let upstream = Upstream::new(answers::echo).await;

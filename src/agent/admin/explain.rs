@@ -213,6 +213,7 @@ mod tests {
             name: name.parse().unwrap(),
             url: Uri::from_static(url),
             ca_file: None,
+            addresses: crate::agent::addresses::Addresses::default(),
             credentials: CredentialsConfig::default(),
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),

@@ -9,6 +9,7 @@ use http::Uri;
 
 use super::credential::CredentialsConfig;
 use super::rule;
+use crate::agent::addresses::{Addresses, Network};
 use crate::agent::policy::Rule;
 use crate::config_file::Section;
 use crate::name::Name;
@@ -36,6 +37,8 @@ pub struct UpstreamConfig {
     pub url: Uri,
     /// Certificates to trust for this upstream beside the system's and the network's, in PEM.
     pub ca_file: Option<PathBuf>,
+    /// The networks that the host's addresses are limited to.
+    pub addresses: Addresses,
     /// What the agent adds to calls, and what of the caller's passes.
     pub credentials: CredentialsConfig,
     /// Until a connection to the upstream is up, TLS included.
@@ -70,6 +73,7 @@ impl UpstreamConfig {
         let name = section.parsed("name");
         let url = check_url(section);
         let ca_file = section.optional_path("ca_file");
+        let addresses = check_addresses(section, url.as_ref());
         let credentials = CredentialsConfig::check(section);
         let connect_timeout =
             section.duration("connect_timeout", DEFAULT_CONNECT_TIMEOUT, TIMEOUT_RANGE);
@@ -85,6 +89,7 @@ impl UpstreamConfig {
             name: name?,
             url: url?,
             ca_file,
+            addresses,
             credentials,
             connect_timeout,
             response_timeout,
@@ -92,6 +97,36 @@ impl UpstreamConfig {
             rules,
         })
     }
+}
+
+/// The networks that the host's addresses are limited to; where the host is an address itself, it is to
+/// be in them.
+fn check_addresses(section: &mut Section<'_>, url: Option<&Uri>) -> Addresses {
+    let mut networks = Vec::new();
+    let texts = section.strings("addresses");
+    if texts.is_empty() && section.has("addresses") {
+        let remedy = "leave it out for every address but link-local ones";
+        section.mistake("addresses", "names no network", remedy);
+    }
+    for text in texts {
+        match text.parse::<Network>() {
+            Ok(network) => networks.push(network),
+            Err(error) => section.mistake(
+                "addresses",
+                format!("has {text:?}: {error}"),
+                "write for instance [\"10.0.0.0/8\", \"192.168.1.5\", \"fd00::/8\"]",
+            ),
+        }
+    }
+    let addresses = Addresses::of(networks);
+    let host = url.and_then(Uri::host).unwrap_or_default();
+    if let Ok(address) = host.trim_matches(['[', ']']).parse()
+        && let Err(why) = addresses.check(address)
+    {
+        let remedy = "correct the one or the other";
+        section.mistake("url", format!("cannot be called: {why}"), remedy);
+    }
+    addresses
 }
 
 /// The address of an upstream: scheme, host, perhaps port and path prefix, and nothing else.

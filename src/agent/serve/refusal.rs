@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderValue, Response, StatusCode};
 use tracing::{debug, warn};
 
+use crate::agent::addresses::ReachError;
 use crate::agent::credentials::CredentialError;
 use crate::agent::policy::Denied;
 use crate::agent::upstream::{ConnectError, UpstreamError};
@@ -177,6 +178,13 @@ fn upstream(error: &UpstreamError) -> Answer {
             "connection_limit_reached",
             "The upstream has as many calls under way as it may have",
         ),
+        UpstreamError::NotConnected(ConnectError::Reach(ReachError::Prohibited { .. })) => (
+            S::BAD_GATEWAY,
+            "upstream-address-prohibited",
+            NotSent,
+            "destination_ip_prohibited",
+            "The upstream has an address that the private side does not let its agent call",
+        ),
         UpstreamError::NotConnected(error) => (
             S::BAD_GATEWAY,
             "upstream-unreachable",
@@ -225,8 +233,9 @@ fn upstream(error: &UpstreamError) -> Answer {
 /// The error types of RFC 9209, section 2.3.
 const fn connect(error: &ConnectError) -> &'static str {
     match error {
-        ConnectError::Resolve { .. } => "dns_error",
-        ConnectError::Tcp { .. } => "connection_refused",
+        ConnectError::Reach(ReachError::Resolve { .. }) => "dns_error",
+        ConnectError::Reach(ReachError::Prohibited { .. }) => "destination_ip_prohibited",
+        ConnectError::Reach(ReachError::Tcp { .. }) => "connection_refused",
         ConnectError::Tls(TlsError::Handshake(_)) => "tls_protocol_error",
         ConnectError::Tls(_) => "tls_certificate_error",
         ConnectError::Http(_) => "connection_terminated",

@@ -302,6 +302,7 @@ async fn agent(url: &str) -> Agent {
         name: "web".parse().unwrap(),
         url: url.parse().unwrap(),
         ca_file: None,
+        addresses: crate::agent::addresses::Addresses::default(),
         credentials: CredentialsConfig {
             set_headers: vec![(SET_HERE, CredentialSource::Environment("PATH".into()))],
             ..CredentialsConfig::default()

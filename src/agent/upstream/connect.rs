@@ -1,10 +1,9 @@
 //! One new connection to an upstream: name, TCP, TLS, HTTP/1.1.
 //!
 //! Goes where the configuration says and nowhere else: neither proxies of the environment nor a
-//! caller's headers have a say.
+//! caller's headers have a say, and a name leads to the addresses that the configuration allows.
 
 use std::fmt;
-use std::io;
 use std::path::Path;
 
 use http::uri::Scheme;
@@ -15,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::pool::Connection;
+use crate::agent::addresses::{Addresses, ReachError};
+use crate::agent::config::UpstreamConfig;
 use crate::body::Body;
 use crate::link::tls::TlsError;
 use crate::link::tls::client::{ClientTls, Purpose};
@@ -29,22 +30,9 @@ pub enum ConnectError {
     /// The configured address cannot be used.
     #[error("{0} is not an http or https address")]
     Address(Uri),
-    /// The name could not be resolved.
-    #[error("the name {name:?} could not be resolved")]
-    Resolve {
-        /// The host's name.
-        name: String,
-        /// What the resolver said.
-        source: io::Error,
-    },
-    /// No TCP connection to any of the host's addresses.
-    #[error("no TCP connection to {address}")]
-    Tcp {
-        /// Host and port.
-        address: String,
-        /// What the system said of the last address that was tried.
-        source: io::Error,
-    },
+    /// No TCP connection to an address that the upstream may have.
+    #[error(transparent)]
+    Reach(ReachError),
     /// No TLS on it, or no certificates to judge it by.
     #[error("TLS could not be set up")]
     Tls(#[source] TlsError),
@@ -59,6 +47,7 @@ pub(super) struct Origin {
     port: u16,
     authority: Box<str>,
     tls: Option<ClientTls>,
+    addresses: Addresses,
 }
 
 /// TLS settings that upstreams share: reading the system's roots takes time, and memory each time.
@@ -92,10 +81,10 @@ impl<'a> SharedTls<'a> {
 
 impl Origin {
     pub(super) fn new(
-        url: &Uri,
-        own_ca: Option<&Path>,
+        config: &UpstreamConfig,
         tls: &mut SharedTls<'_>,
     ) -> Result<Self, ConnectError> {
+        let url = &config.url;
         let refused = || ConnectError::Address(url.clone());
         let authority = url.authority().ok_or_else(refused)?;
         let is_tls = url.scheme() == Some(&Scheme::HTTPS);
@@ -109,7 +98,10 @@ impl Origin {
             host: host.into(),
             port: authority.port_u16().unwrap_or(default_port),
             authority: authority.as_str().into(),
-            tls: is_tls.then(|| tls.client(own_ca)).transpose()?,
+            tls: is_tls
+                .then(|| tls.client(config.ca_file.as_deref()))
+                .transpose()?,
+            addresses: config.addresses.clone(),
         })
     }
 
@@ -132,20 +124,15 @@ impl Origin {
     }
 
     async fn tcp(&self) -> Result<TcpStream, ConnectError> {
-        let resolved = tokio::net::lookup_host((&*self.host, self.port)).await;
-        let addresses: Vec<_> = resolved
-            .map_err(|source| ConnectError::Resolve {
-                name: self.host.to_string(),
+        let reached = self.addresses.connect(&self.host, self.port).await;
+        let tcp = reached.map_err(ConnectError::Reach)?;
+        tcp.set_nodelay(true).map_err(|source| {
+            ConnectError::Reach(ReachError::Tcp {
+                host: self.host.to_string(),
+                port: self.port,
                 source,
-            })?
-            .collect();
-        let tcp = TcpStream::connect(&*addresses)
-            .await
-            .and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp))
-            .map_err(|source| ConnectError::Tcp {
-                address: format!("{}:{}", self.host, self.port),
-                source,
-            })?;
+            })
+        })?;
         Ok(tcp)
     }
 }

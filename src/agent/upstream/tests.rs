@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::agent::addresses::ReachError;
 use crate::agent::config::CredentialsConfig;
 use crate::agent::policy::{Asked, Policy, Rule, decide};
 use crate::body;
@@ -70,7 +71,7 @@ async fn an_upstream_that_is_not_there_is_told_apart_from_one_that_broke_off() {
     let error = get(&upstreams, "/", HeaderMap::new()).await.unwrap_err();
     assert!(matches!(
         error,
-        UpstreamError::NotConnected(ConnectError::Tcp { .. })
+        UpstreamError::NotConnected(ConnectError::Reach(ReachError::Tcp { .. }))
     ));
 }
 
@@ -203,6 +204,7 @@ fn upstreams(url: &str) -> Upstreams {
         name: "web".parse().unwrap(),
         url: url.parse().unwrap(),
         ca_file: None,
+        addresses: crate::agent::addresses::Addresses::default(),
         credentials: CredentialsConfig::default(),
         connect_timeout: Duration::from_secs(10),
         response_timeout: Duration::from_millis(300),
