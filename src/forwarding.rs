@@ -19,6 +19,11 @@ pub const RELAY_REQUEST_ID: HeaderName = HeaderName::from_static("relay-request-
 pub const RELAY_CALLER: HeaderName = HeaderName::from_static("relay-caller");
 /// On an answer over a lane: the agent made it, not the upstream.
 pub const RELAY_ERROR: HeaderName = HeaderName::from_static("relay-error");
+/// On an answer over a lane: where its `Location` leads, below the upstream. The relay, which knows how
+/// callers reach the upstream, replaces `Location` by it.
+pub const RELAY_LOCATION: HeaderName = HeaderName::from_static("relay-location");
+/// The same for `Content-Location`.
+pub const RELAY_CONTENT_LOCATION: HeaderName = HeaderName::from_static("relay-content-location");
 /// From a caller: its token. Never passed on.
 pub const RELAY_AUTHORIZATION: HeaderName = HeaderName::from_static("relay-authorization");
 

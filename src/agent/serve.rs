@@ -27,7 +27,7 @@ pub use gateway::{Gateway, GatewayError};
 use self::refusal::Refusal;
 use super::credentials::Outgoing;
 use super::policy::{Asked, Denied, Permitted, decide};
-use super::upstream::Websocket;
+use super::upstream::{Located, Websocket};
 use crate::body::{self, Body};
 use crate::forwarding::{self, RELAY_CALLER, RELAY_REQUEST_ID, Via};
 use crate::protocol::control::CONTROL_AUTHORITY;
@@ -170,6 +170,10 @@ impl Calls {
         let headers = response.headers_mut();
         forwarding::strip(headers);
         self.via.append(headers, version);
+        // After that, for what an upstream itself says under these names has ended there.
+        if let Some(located) = response.extensions_mut().remove::<Located>() {
+            located.write(response.headers_mut());
+        }
         response
     }
 }
@@ -240,7 +244,13 @@ async fn send(
         Following::Websocket(lane) => Box::pin(open_websocket(gateway, outgoing, lane)).await,
     };
     answer.map(|answer| match answer {
-        Answer::Passed(response) => Answer::Passed(shield.cover(response)),
+        Answer::Passed(response) => {
+            let mut response = shield.cover(response);
+            if let Some(located) = gateway.upstreams.locate(permitted, response.headers()) {
+                response.extensions_mut().insert(located);
+            }
+            Answer::Passed(response)
+        }
         Answer::Switched(response, tunnel) => Answer::Switched(shield.cover(response), tunnel),
     })
 }

@@ -5,6 +5,7 @@
 
 mod answer;
 mod connect;
+mod location;
 mod pool;
 mod websocket;
 
@@ -21,9 +22,11 @@ use http::{HeaderValue, Request, Response, Uri};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use connect::ConnectError;
+pub use location::Located;
 pub use websocket::Websocket;
 
 use self::connect::{Origin, SharedTls};
+use self::location::Base;
 use self::pool::Pool;
 use super::config::UpstreamConfig;
 use super::credentials::Outgoing;
@@ -71,6 +74,7 @@ struct Upstream {
     origin: Origin,
     host: HeaderValue,
     prefix: Box<str>,
+    base: Base,
     connect_timeout: Duration,
     response_timeout: Duration,
     max_in_flight: usize,
@@ -168,6 +172,7 @@ impl Upstream {
             host: origin.host_header()?,
             origin,
             prefix,
+            base: Base::of(&config.url),
             connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
             max_in_flight: config.max_in_flight,

@@ -5,6 +5,7 @@
 //! Never gathers a body, never repeats a call.
 
 mod hold;
+mod location;
 mod refusal;
 mod target;
 mod websocket;
@@ -104,18 +105,21 @@ impl Forward {
         let asks_for_websocket = websocket::is_asked_for(&request)?;
         let caller_upgrade = asks_for_websocket.then(|| hyper::upgrade::on(&mut request));
 
+        let upstream = uri.authority().cloned();
         let (mut parts, body) = request.into_parts();
         parts.uri = uri;
         let call = self.prepare(&mut parts, &caller, socket);
-        match caller_upgrade {
+        let mut answer = match caller_upgrade {
             Some(upgrade) => {
                 let open = socket.activity.tunnel();
                 // Apart, so that the rare and large one does not make every call's future larger.
                 let opening = websocket::open(self, &live, parts, upgrade, (permit, open));
-                Box::pin(opening).await
+                Box::pin(opening).await?
             }
-            None => self.send(&live, parts, body, call, permit).await,
-        }
+            None => self.send(&live, parts, body, call, permit).await?,
+        };
+        location::write(&mut answer, connection.name(), upstream.as_ref());
+        Ok(answer)
     }
 
     /// Who calls, by the token, which is taken out of the headers.
@@ -227,13 +231,14 @@ impl Forward {
     /// An answer from the lane as the caller gets it.
     fn pass_back<B>(&self, mut answer: Response<B>) -> Response<B> {
         let version = answer.version();
+        answer.extensions_mut().clear();
+        location::keep(&mut answer);
         let headers = answer.headers_mut();
         let is_of_agent = headers.remove(RELAY_ERROR).is_some();
         forwarding::strip(headers);
         if !is_of_agent {
             self.via.append(headers, version);
         }
-        answer.extensions_mut().clear();
         answer
     }
 }

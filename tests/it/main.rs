@@ -13,6 +13,7 @@ mod errors;
 mod harness;
 mod layers;
 mod link;
+mod location;
 mod moves;
 mod refusals;
 mod secrets;
