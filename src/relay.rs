@@ -13,8 +13,10 @@ mod housekeeping;
 pub mod link_endpoint;
 pub mod listener;
 mod network;
+mod places;
 pub mod record;
 pub mod registry;
+mod seldom;
 pub mod shared;
 pub mod store;
 mod strict;
@@ -130,6 +132,7 @@ impl Relay {
         );
         let limits = ListenerLimits {
             sockets: config.limits.sockets,
+            sockets_per_address: config.limits.sockets_per_address,
             head_timeout: config.limits.head_timeout,
             idle_timeout: config.limits.idle_timeout,
             stopped_timeout: STOPPED_TIMEOUT,
@@ -138,6 +141,11 @@ impl Relay {
         let mut listeners = vec![listener];
         let mut plain_address = None;
         if let Some(address) = config.plain_listen {
+            // All its callers are on this machine, and have its address.
+            let limits = ListenerLimits {
+                sockets_per_address: limits.sockets,
+                ..limits
+            };
             let (listener, bound) = listen(address, config.reuse_port, Security::Plain, limits)?;
             listeners.push(listener);
             plain_address = Some(bound);

@@ -10,6 +10,7 @@ mod read_ahead;
 pub mod server;
 mod writes;
 
+use std::any::Any;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -146,12 +147,20 @@ impl Stream {
 
     /// Watches the writes from now on.
     pub fn watch_writes(&mut self) -> Arc<Writes> {
-        let below = match self {
+        self.below().watch_writes()
+    }
+
+    /// Keeps something until the socket is closed, also where it becomes a link or a tunnel.
+    pub fn keep(&mut self, something: Box<dyn Any + Send + Sync>) {
+        self.below().keep(something);
+    }
+
+    fn below(&mut self) -> &mut ReadAhead<TcpStream> {
+        match self {
             Self::Plain(stream) => stream,
             Self::Client(stream) => stream.get_mut().0,
             Self::Server(stream) => stream.get_mut().0,
-        };
-        below.watch_writes()
+        }
     }
 
     /// The TCP connection below.

@@ -78,6 +78,8 @@ pub struct LimitsConfig {
     pub sockets: usize,
     /// Calls of one connection that may be under way at once.
     pub calls_per_connection: usize,
+    /// The same from one address, an IPv6 /64 counting as one.
+    pub sockets_per_address: usize,
     /// Handshakes of agents that have not proven who they are, under way at once.
     pub handshakes: usize,
     /// The same for one address, an IPv6 /64 counting as one.
@@ -162,6 +164,12 @@ impl LimitsConfig {
     /// Behind a load balancer all agents come from its address.
     fn check(mut section: Section<'_>, agents_share_an_address: bool) -> Self {
         let default = Self::default();
+        let sockets = section.number("sockets", default.sockets, 16..=1_000_000);
+        let sockets_of_one = if agents_share_an_address {
+            sockets
+        } else {
+            sockets / 4 * 3
+        };
         let handshakes = section.number("handshakes", default.handshakes, 16..=100_000);
         let for_one_address = if agents_share_an_address {
             handshakes
@@ -175,7 +183,12 @@ impl LimitsConfig {
                 for_one_address,
                 1..=100_000,
             ),
-            sockets: section.number("sockets", default.sockets, 16..=1_000_000),
+            sockets,
+            sockets_per_address: section.number(
+                "sockets_per_address",
+                sockets_of_one,
+                1..=1_000_000,
+            ),
             calls_per_connection: section.number(
                 "calls_per_connection",
                 default.calls_per_connection,
@@ -201,6 +214,9 @@ impl Default for LimitsConfig {
         Self {
             // Room for 10,000 agents and as many callers' sockets, at some tens of KiB each.
             sockets: 20_000,
+            // A stranger would need two addresses to take every place, and a company's agents and callers
+            // may all come from one.
+            sockets_per_address: 15_000,
             // Ten busy callers with a hundred requests each; an agent's own limits are lower.
             calls_per_connection: 1_000,
             // Each is over in some round trips, so two thousand agents pass in a few seconds; one that

@@ -9,7 +9,6 @@ mod admission;
 mod control;
 mod holding;
 mod moving;
-mod places;
 mod refusal;
 
 use std::net::SocketAddr;
@@ -21,7 +20,8 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use self::moving::Moves;
-use self::places::{Place, Places};
+use super::places::{Place, Places};
+use super::seldom::Seldom;
 use super::shared::Shared;
 use crate::body::Body;
 use crate::error_chain::chain;
@@ -44,6 +44,7 @@ const DRAIN_RETRY_AFTER: Duration = Duration::from_secs(2);
 pub struct LinkEndpoint {
     shared: Arc<Shared>,
     places: Arc<Places>,
+    turned_away: Arc<Seldom>,
     moves: Arc<Moves>,
 }
 
@@ -63,6 +64,7 @@ impl LinkEndpoint {
         let limits = shared.config.limits;
         Self {
             places: Places::new(limits.handshakes, limits.handshakes_per_address),
+            turned_away: Arc::default(),
             moves: Arc::default(),
             shared,
         }
@@ -77,10 +79,11 @@ impl LinkEndpoint {
         let place = match self.places.take(origin.address.ip()) {
             Ok(place) => place,
             Err(why) => {
-                if let Some(number) = self.places.turned_away(Instant::now()) {
+                let why = format!("too many agents are linking {why}");
+                if let Some(number) = self.turned_away.happened(Instant::now()) {
                     tracing::warn!(from = %origin.address, %why, number, "links turned away");
                 }
-                return turned_away(&why.to_string(), busy_retry_after());
+                return turned_away(&why, busy_retry_after());
             }
         };
         match server::upgrade(&mut request) {

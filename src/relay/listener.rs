@@ -3,6 +3,7 @@
 //! Bound first, then run until the drain: no new sockets then, and those that are open end when
 //! their calls have. Every wait for a stranger has a deadline, and sockets are bounded.
 
+mod complaints;
 mod connection;
 mod host;
 mod refusal;
@@ -16,12 +17,14 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
+use self::complaints::Complaints;
 use self::socket::Socket;
 use super::api::Api;
 use super::forward::Forward;
 use super::link_endpoint::LinkEndpoint;
+use super::places::Places;
 use crate::error_chain::chain;
 use crate::forwarding::ForwardedValues;
 use crate::link::tls::server::ServerTls;
@@ -47,8 +50,10 @@ const KEEP_ALIVE_PROBES: u32 = 3;
 /// What bounds the sockets of strangers.
 #[derive(Debug, Clone, Copy)]
 pub struct ListenerLimits {
-    /// Sockets open at once; more wait in the kernel's queue.
+    /// Sockets open at once, links among them; more wait in the kernel's queue.
     pub sockets: usize,
+    /// Sockets open at once from one address; more are closed.
+    pub sockets_per_address: usize,
     /// How long TLS may take, and then the head of the first request.
     pub head_timeout: Duration,
     /// How long a socket may stay open without a new request, and one that takes no more with an
@@ -140,12 +145,14 @@ impl Listener {
             let link = routes.link.clone();
             shutdown.spawn(renew_certificates(Arc::clone(tls), link, shutdown.clone()));
         }
-        let places = Arc::new(Semaphore::new(self.limits.sockets));
+        let all = Arc::new(Semaphore::new(self.limits.sockets));
+        let places = Places::new(self.limits.sockets, self.limits.sockets_per_address);
+        let complaints = Arc::<Complaints>::default();
         let mut forwarded = ForwardedValues::new(self.security.scheme());
         let mut draining = std::pin::pin!(shutdown.draining());
         loop {
             let next = async {
-                let place = Arc::clone(&places).acquire_owned().await;
+                let place = Arc::clone(&all).acquire_owned().await;
                 (place, self.tcp.accept().await)
             };
             let (place, accepted) = tokio::select! {
@@ -155,21 +162,25 @@ impl Listener {
             };
             match accepted {
                 Ok((tcp, peer)) => {
+                    let of_address = match places.take(peer.ip()) {
+                        Ok(place) => place,
+                        Err(why) => {
+                            complaints.turned_away(peer, why);
+                            continue;
+                        }
+                    };
                     let socket = Socket {
                         tcp,
                         peer,
+                        place: Box::new((place, of_address)),
+                        complaints: Arc::clone(&complaints),
                         forwarded: forwarded.of(peer.ip()),
                         security: self.security.clone(),
                         limits: self.limits,
                         routes: Arc::clone(&routes),
                         shutdown: shutdown.clone(),
                     };
-                    shutdown.spawn(async move {
-                        if let Err(error) = socket.serve().await {
-                            debug!(%peer, error = %chain(&error), "a socket ended early");
-                        }
-                        drop(place);
-                    });
+                    shutdown.spawn(socket.serve());
                 }
                 Err(error) => {
                     warn!(%error, "no socket could be accepted");

@@ -3,6 +3,7 @@
 //! rustls asks for 4 KiB at a time, which is four system calls for each full TLS record. This gives
 //! it a record and more for one, and holds memory only while there is something in it, so that an idle link has none.
 
+use std::any::Any;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct ReadAhead<S> {
     /// Whether the last read filled what it was given, so that a large one is worth its buffer.
     is_busy: bool,
     writes: Option<Arc<Writes>>,
+    /// Only to be dropped with the socket.
+    kept: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl<S> ReadAhead<S> {
@@ -41,6 +44,7 @@ impl<S> ReadAhead<S> {
             taken: 0,
             is_busy: false,
             writes: None,
+            kept: None,
         }
     }
 
@@ -51,6 +55,11 @@ impl<S> ReadAhead<S> {
     /// Counts what is written from now on.
     pub fn watch_writes(&mut self) -> Arc<Writes> {
         Arc::clone(self.writes.get_or_insert_default())
+    }
+
+    /// Keeps something as long as the socket is open, whatever becomes of what reads it.
+    pub(super) fn keep(&mut self, something: Box<dyn Any + Send + Sync>) {
+        self.kept = Some(something);
     }
 
     fn note_write(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 
-use super::places::Place;
 use super::{LinkEndpoint, Origin, control, refusal};
 use crate::error_chain::chain;
 use crate::link::Link;
@@ -17,6 +16,7 @@ use crate::protocol::SOFTWARE;
 use crate::protocol::control::{CONTROL_VERSION, DUPLICATE_PATH, DuplicateMessage};
 use crate::protocol::handshake::{Introduction, RESUME};
 use crate::relay::clock;
+use crate::relay::places::Place;
 use crate::relay::registry::{Connection, LinkRefusal, LinkSlot, Live};
 use crate::relay::strict::Strict;
 use crate::session::WINDOW;

@@ -86,6 +86,7 @@ fn listen(shared: &Arc<Shared>) -> SocketAddr {
 fn listen_with(shared: &Arc<Shared>) -> (SocketAddr, LinkEndpoint) {
     let limits = ListenerLimits {
         sockets: 1_000,
+        sockets_per_address: 1_000,
         head_timeout: DEADLINE,
         idle_timeout: DEADLINE,
         stopped_timeout: DEADLINE,

@@ -1,5 +1,6 @@
 //! One accepted socket: TLS, which HTTP it speaks, and its requests until it ends.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use hyper::service::{Service, service_fn};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use super::complaints::Complaints;
 use super::connection::{self, Connection};
 use super::{ListenerLimits, Routes, Security, host, refusal};
 use crate::body::Body;
@@ -31,6 +33,9 @@ const HTTP2_PREFACE: &[u8; 3] = b"PRI";
 pub(super) struct Socket {
     pub(super) tcp: TcpStream,
     pub(super) peer: SocketAddr,
+    /// Its place among all, kept until it is closed.
+    pub(super) place: Box<dyn Any + Send + Sync>,
+    pub(super) complaints: Arc<Complaints>,
     /// What upstreams are told of the peer.
     pub(super) forwarded: HeaderValue,
     pub(super) security: Security,
@@ -44,10 +49,27 @@ pub(super) struct Socket {
 pub(super) enum SocketError {
     #[error("the socket broke")]
     Broken(#[source] io::Error),
+    #[error("TLS could not be set up")]
+    Tls(#[source] io::Error),
     #[error("TLS or the first bytes took too long")]
     TooSlow,
     #[error("the TLS exporter is not to be had")]
     Exporter(#[source] io::Error),
+}
+
+impl SocketError {
+    /// Whether the other side hung up, or said nothing, without having said anything wrong.
+    pub(super) fn is_silent(&self) -> bool {
+        use io::ErrorKind as E;
+        match self {
+            Self::Broken(_) => true,
+            Self::Tls(error) => matches!(
+                error.kind(),
+                E::UnexpectedEof | E::ConnectionReset | E::BrokenPipe | E::NotConnected
+            ),
+            Self::TooSlow | Self::Exporter(_) => false,
+        }
+    }
 }
 
 /// What the requests of one socket share.
@@ -59,16 +81,29 @@ struct Context {
     activity: Arc<Activity>,
     /// Of HTTP/1.
     watch: Option<Arc<Watch>>,
+    complaints: Arc<Complaints>,
 }
 
 impl Socket {
     /// Serves the socket until it is closed, idle, or drained.
-    pub(super) async fn serve(self) -> Result<(), SocketError> {
+    pub(super) async fn serve(self) {
+        let (complaints, peer) = (Arc::clone(&self.complaints), self.peer);
+        if let Err(error) = self.try_to_serve().await {
+            complaints.unopened(peer, &error);
+        }
+    }
+
+    async fn try_to_serve(self) -> Result<(), SocketError> {
         let opening = open(self.tcp, &self.security);
         let opened = timeout(self.limits.head_timeout, opening).await;
-        let (mut stream, is_http2) = opened
-            .map_err(|_elapsed| SocketError::TooSlow)?
-            .map_err(SocketError::Broken)?;
+        let (mut stream, is_http2) =
+            opened
+                .map_err(|_elapsed| SocketError::TooSlow)?
+                .map_err(match &self.security {
+                    Security::Tls(_) => SocketError::Tls,
+                    Security::Balancer | Security::Plain => SocketError::Broken,
+                })?;
+        stream.keep(self.place);
         let binding = match stream.exporter().map_err(SocketError::Exporter)? {
             Some(exporter) => Binding::Exporter(exporter),
             None => Binding::None,
@@ -84,6 +119,7 @@ impl Socket {
             },
             activity: Arc::clone(&activity),
             watch: None,
+            complaints: self.complaints,
         };
         let connection = if is_http2 {
             connection::http2(stream, context.into_service())
@@ -135,9 +171,11 @@ impl Context {
     async fn route(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
         if let Some(why) = self.refused(path) {
+            self.complaints.refused(self.peer, &why.to_string());
             return refusal::malformed(why);
         }
         if let Err(why) = host::check(&request) {
+            self.complaints.refused(self.peer, &why.to_string());
             return refusal::ambiguous_host(why);
         }
         if path.starts_with(forward::PREFIX) {
@@ -282,12 +320,22 @@ mod tests {
     fn driven(activity: &Arc<Activity>, shutdown: &Shutdown) -> JoinHandle<()> {
         let limits = ListenerLimits {
             sockets: 1,
+            sockets_per_address: 1,
             head_timeout: HEAD_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
             stopped_timeout: STOPPED_TIMEOUT,
         };
         let (activity, shutdown) = (Arc::clone(activity), shutdown.clone());
         tokio::spawn(async move { drive(Box::new(Endless), &activity, limits, &shutdown).await })
+    }
+
+    #[test]
+    fn who_hangs_up_without_a_word_is_no_complaint_and_who_dislikes_the_certificate_is() {
+        let tls = |kind| SocketError::Tls(io::Error::new(kind, "x"));
+        assert!(tls(io::ErrorKind::UnexpectedEof).is_silent());
+        assert!(tls(io::ErrorKind::ConnectionReset).is_silent());
+        assert!(!tls(io::ErrorKind::InvalidData).is_silent());
+        assert!(!SocketError::TooSlow.is_silent());
     }
 
     #[tokio::test(start_paused = true)]

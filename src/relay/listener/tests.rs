@@ -10,6 +10,10 @@ use super::*;
 use crate::relay::shared::tests::relay_in;
 
 const DEADLINE: Duration = Duration::from_secs(20);
+const LINK: &[u8] =
+    b"GET /v1/link HTTP/1.1\r\nhost: relay\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+    sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    sec-websocket-protocol: relay-agent.link.v1\r\n\r\n";
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: relay\r\n\r\n";
 
 #[tokio::test]
@@ -52,13 +56,15 @@ async fn a_head_that_is_too_large_is_refused() {
     let (address, _shutdown) = listen(directory.path(), 10_000, 10_000, 10).await;
     let mut caller = TcpStream::connect(address).await.unwrap();
     let head = format!(
-        "GET /healthz HTTP/1.1\r\ncookie: {}\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nhost: relay\r\ncookie: {}\r\n\r\n",
         "x".repeat(40_000)
     );
     // The relay may hang up before all of it is written.
     let _ = caller.write_all(head.as_bytes()).await;
     let answer = until_closed(&mut caller).await;
-    assert!(answer.starts_with(b"HTTP/1.1 431 ") || answer.is_empty());
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert!(answer.contains("head-too-large"), "{answer}");
 }
 
 #[tokio::test]
@@ -72,6 +78,53 @@ async fn a_socket_beyond_the_limit_waits_for_another_to_end() {
     second.write_all(HEALTH).await.unwrap();
     drop(first);
     let answered = tokio::time::timeout(DEADLINE, second.read(&mut [0; 1024])).await;
+    assert!(answered.unwrap().unwrap() > 0);
+}
+
+#[tokio::test]
+async fn an_address_with_all_its_sockets_is_turned_away_and_another_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = limits(10_000, 10_000, 3);
+    let limits = ListenerLimits {
+        sockets_per_address: 2,
+        ..limits
+    };
+    let (address, _shutdown) = listen_with(directory.path(), limits).await;
+    let ask = async |from: [u8; 4]| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let mut caller = socket.connect(address).await.unwrap();
+        // It may be closed before this is written.
+        let _ = caller.write_all(HEALTH).await;
+        let read = tokio::time::timeout(DEADLINE, caller.read(&mut [0; 1024])).await;
+        (caller, read.unwrap().unwrap_or(0) > 0)
+    };
+    let (first, is_answered) = ask([127, 0, 0, 1]).await;
+    assert!(is_answered);
+    let (_second, is_answered) = ask([127, 0, 0, 1]).await;
+    assert!(is_answered);
+    assert!(!ask([127, 0, 0, 1]).await.1);
+    assert!(ask([127, 0, 0, 2]).await.1);
+    drop(first);
+    let again = async { while !ask([127, 0, 0, 1]).await.1 {} };
+    tokio::time::timeout(DEADLINE, again).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_socket_that_became_a_link_keeps_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let (address, _shutdown) = listen(directory.path(), 10_000, 10_000, 1).await;
+    let mut agent = TcpStream::connect(address).await.unwrap();
+    agent.write_all(LINK).await.unwrap();
+    let mut answer = [0; 1024];
+    let count = agent.read(&mut answer).await.unwrap();
+    assert!(answer[..count].starts_with(b"HTTP/1.1 101 "));
+    let mut caller = TcpStream::connect(address).await.unwrap();
+    caller.write_all(HEALTH).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(200), caller.read(&mut answer)).await;
+    assert!(early.is_err(), "the link's place was given away");
+    drop(agent);
+    let answered = tokio::time::timeout(DEADLINE, caller.read(&mut answer)).await;
     assert!(answered.unwrap().unwrap() > 0);
 }
 
@@ -160,13 +213,21 @@ async fn listen(
     idle_timeout: u64,
     sockets: usize,
 ) -> (SocketAddr, Shutdown) {
-    let shared = relay_in(directory).await;
-    let limits = ListenerLimits {
+    listen_with(directory, limits(head_timeout, idle_timeout, sockets)).await
+}
+
+const fn limits(head_timeout: u64, idle_timeout: u64, sockets: usize) -> ListenerLimits {
+    ListenerLimits {
         sockets,
+        sockets_per_address: sockets,
         head_timeout: Duration::from_millis(head_timeout),
         idle_timeout: Duration::from_millis(idle_timeout),
         stopped_timeout: Duration::from_millis(200),
-    };
+    }
+}
+
+async fn listen_with(directory: &Path, limits: ListenerLimits) -> (SocketAddr, Shutdown) {
+    let shared = relay_in(directory).await;
     let address = (Ipv4Addr::LOCALHOST, 0).into();
     let listener = Listener::bind(address, false, Security::Plain, limits).unwrap();
     let address = listener.local_address().unwrap();

@@ -1,19 +1,15 @@
-//! Places for handshakes of agents that have not proven who they are: so many in all, so many for one
-//! address, so that a stranger who stalls his own keeps nobody else out.
+//! Places for what strangers can hold open: so many in all, so many for one address, so that one who stalls
+//! his own keeps nobody else out.
 //!
-//! A place is given back when it is dropped: at the proof, or with the handshake. Never waits.
+//! A place is given back when it is dropped. Never waits.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use crate::relay::network::network_of;
 
-/// How often the log says that agents are turned away: strangers must not fill it.
-const SAY_AGAIN_AFTER: Duration = Duration::from_secs(10);
-
-/// The places of one relay.
+/// The places for one kind of thing.
 #[derive(Debug)]
 pub(super) struct Places {
     in_all: usize,
@@ -26,23 +22,21 @@ struct Taken {
     in_all: usize,
     /// Only of addresses that have any: no longer than `in_all`.
     by_address: HashMap<IpAddr, usize>,
-    said: Option<Instant>,
-    unsaid: u64,
 }
 
-/// A handshake's place.
+/// The place of one.
 #[derive(Debug)]
 pub(super) struct Place {
     address: IpAddr,
     places: Arc<Places>,
 }
 
-/// Why there is no place.
+/// Why there is no place; the text goes on where "too many …" begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoPlace {
-    #[error("too many agents are linking at once")]
+    #[error("at once")]
     Full,
-    #[error("too many agents are linking at once from one address")]
+    #[error("at once from one address")]
     AddressFull,
 }
 
@@ -55,7 +49,7 @@ impl Places {
         })
     }
 
-    /// A place for a handshake from this address.
+    /// A place for one from this address.
     ///
     /// # Errors
     /// [`NoPlace`].
@@ -74,19 +68,6 @@ impl Places {
         Ok(Place {
             address,
             places: Arc::clone(self),
-        })
-    }
-
-    /// Counts one that was turned away; the number since the log said so last, when it is time to say it again.
-    pub(super) fn turned_away(&self, now: Instant) -> Option<u64> {
-        let mut taken = self.taken();
-        taken.unsaid += 1;
-        let is_time = taken
-            .said
-            .is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN_AFTER);
-        is_time.then(|| {
-            taken.said = Some(now);
-            std::mem::take(&mut taken.unsaid)
         })
     }
 
@@ -146,16 +127,5 @@ mod tests {
         }
         assert!(places.taken().by_address.is_empty());
         assert_eq!(places.taken().in_all, 0);
-    }
-
-    #[test]
-    fn the_log_says_it_now_and_then_with_the_number_since() {
-        let places = Places::new(0, 0);
-        let begin = Instant::now();
-        assert_eq!(places.turned_away(begin), Some(1));
-        for _ in 0..5 {
-            assert_eq!(places.turned_away(begin), None);
-        }
-        assert_eq!(places.turned_away(begin + SAY_AGAIN_AFTER), Some(6));
     }
 }
