@@ -3,6 +3,8 @@
 //!
 //! Looks at bytes and refuses. Repairs nothing, and leaves the meaning of what it lets pass to hyper.
 
+use http::Uri;
+
 use crate::forwarding::{MAX_HEAD_BYTES, MAX_HEADER_FIELDS};
 
 /// How long the body after a head is.
@@ -27,8 +29,8 @@ pub(in crate::relay) enum Malformed {
     /// A fragment, which some programs cut off and some do not (CVE-2021-32779).
     #[error("the target has a '#'; what follows one is for the client alone and is never sent")]
     Fragment,
-    /// A control character in the target.
-    #[error("the target has a control character")]
+    /// A target that is no URI, mostly for a character that must be escaped.
+    #[error("the target is no URI: it has a character that must be escaped there")]
     Target,
     /// An end of line that not every program takes for one.
     #[error("a line of the head ends with LF alone, without CR")]
@@ -134,7 +136,9 @@ fn request_line(line: &[u8]) -> Result<bool, Malformed> {
     if !is_word(method) || target.is_empty() {
         return Err(Malformed::RequestLine);
     }
-    if has_control(target) {
+    // A plain path is known to be one; for the rest, what hyper would say of it.
+    let is_plain = target.first() == Some(&b'/') && !target.iter().any(|byte| is_odd(*byte));
+    if !is_plain && (has_control(target) || Uri::try_from(target).is_err()) {
         return Err(Malformed::Target);
     }
     if memchr::memchr(b'#', target).is_some() {
@@ -180,6 +184,11 @@ fn is_word(text: &[u8]) -> bool {
         && text
             .iter()
             .fold(true, |is, byte| is & IS_TOKEN[usize::from(*byte)])
+}
+
+/// Whether a target could be none because of it. A path or a query may hold all others.
+const fn is_odd(byte: u8) -> bool {
+    !matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'_' | b'a'..=b'z' | b'~')
 }
 
 const fn is_control(byte: u8) -> bool {
@@ -246,6 +255,11 @@ mod tests {
             ("G@T / HTTP/1.1", Malformed::RequestLine),
             ("GET /#/../x HTTP/1.1", Malformed::Fragment),
             ("GET /\t HTTP/1.1", Malformed::Target),
+            ("GET /<x> HTTP/1.1", Malformed::Target),
+            ("GET /` HTTP/1.1", Malformed::Target),
+            ("GET /?\" HTTP/1.1", Malformed::Target),
+            ("GET http://[x/ HTTP/1.1", Malformed::Target),
+            ("GET x:y:z HTTP/1.1", Malformed::Target),
             ("GET / HTTP/1.2", Malformed::Version),
             ("GET / http/1.1", Malformed::Version),
         ] {

@@ -112,3 +112,84 @@ proptest! {
         }
     }
 }
+
+/// What hyper makes of these bytes when it reads them strictly: how many requests, and what it says.
+async fn by_hyper(bytes: &[u8]) -> (usize, Vec<u8>) {
+    let (mut near, far) = tokio::io::duplex(1024 * 1024);
+    let (strict, watch) = Strict::new(far);
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let service = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| {
+        let is_refused = request.uri().path() == REFUSED && watch.refusal().is_some();
+        count.fetch_add(usize::from(!is_refused), Ordering::Relaxed);
+        async {
+            use http_body_util::BodyExt as _;
+            let _ = request.into_body().collect().await;
+            Ok::<_, std::convert::Infallible>(http::Response::new(crate::body::full("x")))
+        }
+    });
+    near.write_all(bytes).await.unwrap();
+    near.shutdown().await.unwrap();
+    let connection = hyper::server::conn::http1::Builder::new()
+        .max_header_size(MAX_HEAD_BYTES)
+        .half_close(true)
+        .serve_connection(hyper_util::rt::TokioIo::new(strict), service);
+    let _ = connection.await;
+    let mut said = Vec::new();
+    near.read_to_end(&mut said).await.unwrap();
+    (count.into_inner(), said)
+}
+
+fn request_lines() -> impl Strategy<Value = String> {
+    let line =
+        "(GET|POST|G@T|) ?/[a-z<>`\"{}|^?#%\u{e4}]{0,4} (HTTP/1\\.[01]|HTTP/1\\.1 |http/1\\.1|)";
+    prop_oneof![Just("POST /a HTTP/1.1".to_owned()), line]
+}
+
+fn header_lines() -> impl Strategy<Value = String> {
+    let others = "[A-Za-z:(\\[ \t]{0,3}:[ -~\t\u{0}\u{e4}]{0,6}";
+    prop_oneof![
+        4 => proptest::sample::select(vec![
+            "Content-Length: 3", "content-length:3", "Content-Length: +3", "Content-Length: 3,3",
+            "Transfer-Encoding: chunked", "Transfer-Encoding: gzip", "transfer-encoding: CHUNKED",
+            "Connection: close", "Host: a", "Expect: 100-continue", "Upgrade: x",
+        ]).prop_map(str::to_owned),
+        1 => others,
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn hyper_has_nothing_to_refuse_and_sees_no_other_requests(
+        requests in proptest::collection::vec((
+            request_lines(),
+            proptest::collection::vec(header_lines(), 0..4),
+            proptest::sample::select(vec!["\r\n", "\r\n", "\r\n", "\n", "\r"]),
+            proptest::sample::select(vec!["", "abc", "3\r\nabc\r\n0\r\n\r\n", "3;x\r\nabc\r\n0\r\nA: b\r\n\r\n", "0\n\n"]),
+        ), 1..4),
+    ) {
+        let text: String = requests.iter().map(|(line, headers, end, body)| {
+            let head: Vec<_> = std::iter::once(line).chain(headers).map(String::as_str).collect();
+            format!("{}{end}\r\n{body}", head.join(end))
+        }).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (count, said) = runtime.block_on(by_hyper(text.as_bytes()));
+        let said = String::from_utf8_lossy(&said);
+        prop_assert!(!said.contains("HTTP/1.1 400"), "{text:?} {said:?}");
+        // What the same framing lets through, counted without hyper.
+        let mut framing = Framing::default();
+        let mut heads = 0;
+        let mut rest = text.as_bytes();
+        loop {
+            let is_head = matches!(framing, Framing::Head(..));
+            match framing.step(rest) {
+                Ok(taken) if taken > 0 => rest = &rest[taken..],
+                Ok(_) | Err(_) => break,
+            }
+            heads += usize::from(is_head);
+        }
+        // It may stop earlier, where a connection ends, and never sees more.
+        prop_assert!(count <= heads, "{text:?}: {count} of {heads}");
+    }
+}
