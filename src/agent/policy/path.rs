@@ -126,8 +126,7 @@ pub(super) fn decode_fully(text: &str) -> Cow<'_, str> {
     }
     let mut bytes = text.as_bytes().to_vec();
     for _ in 0..MAX_DECODINGS {
-        let Some(decoded) = decode(&bytes) else { break };
-        bytes = decoded;
+        bytes = decode_leniently(&bytes);
     }
     Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -163,10 +162,9 @@ fn check_escapes(path: &[u8]) -> Result<(), Ambiguity> {
     }
     let mut previous = decoded;
     for _ in 1..MAX_DECODINGS {
-        // What cannot be decoded once more is a plain percent sign, as in "100%25".
-        let Some(again) = decode(&previous) else {
-            return Ok(());
-        };
+        // What is no escape by now is a plain percent sign, as in "100%25"; programs that decode over what
+        // they should leave it, and decode the others all the same.
+        let again = decode_leniently(&previous);
         if again == previous {
             return Ok(());
         }
@@ -196,6 +194,26 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
         });
     }
     Some(decoded)
+}
+
+/// The same, where what is no escape stays as it is.
+fn decode_leniently(bytes: &[u8]) -> Vec<u8> {
+    let digit = |at: usize| bytes.get(at).and_then(|byte| hex_digit(*byte));
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match (byte, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push(high << 4 | low);
+                at += 3;
+            }
+            (byte, ..) => {
+                decoded.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    decoded
 }
 
 const fn hex_digit(byte: u8) -> Option<u8> {
