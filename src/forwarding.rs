@@ -3,7 +3,7 @@
 //! Pure: `http` types in and out, the same rules in both programs. Never looks at bodies, and never
 //! changes an end-to-end header that is not named here.
 
-use http::header::{CONNECTION, HeaderName, TE, TRAILER, UPGRADE, VIA};
+use http::header::{CONNECTION, EXPECT, HeaderName, TE, TRAILER, UPGRADE, VIA};
 use http::{HeaderMap, HeaderValue, Version};
 
 /// The most header fields that one message may have. That of hyper's HTTP/1 parser, which keeps them
@@ -82,6 +82,22 @@ pub fn set_forwarded(headers: &mut HeaderMap, seen: &HeaderValue) {
         is_claimed_origin(name) || is_other_spelling(name)
     });
     headers.insert(FORWARDED, seen.clone());
+}
+
+/// Removes what a relay that keeps the rules would not have passed on: claims of the caller's origin but for
+/// `Forwarded`, which is the relay's own, and an expectation that nobody knows.
+pub fn distrust(headers: &mut HeaderMap) {
+    remove_where(headers, |name| name != FORWARDED && is_claimed_origin(name));
+    if !has_known_expectation(headers) {
+        headers.remove(EXPECT);
+    }
+}
+
+/// Whether a message expects nothing beside `100-continue` (RFC 9110, section 10.1.1).
+#[must_use]
+pub fn has_known_expectation(headers: &HeaderMap) -> bool {
+    let is_known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    headers.get_all(EXPECT).iter().all(is_known)
 }
 
 /// What is for one hop, and `Proxy`, which a program behind CGI would take for the proxy that it is to use

@@ -154,6 +154,7 @@ impl Calls {
         let mut headers = std::mem::take(&mut parts.headers);
         let request_id = headers.remove(RELAY_REQUEST_ID);
         forwarding::strip(&mut headers);
+        forwarding::distrust(&mut headers);
         self.via.append(&mut headers, parts.version);
         let following = if is_websocket {
             Following::Websocket(hyper::upgrade::on(Request::from_parts(parts, ())))

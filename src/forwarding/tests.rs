@@ -99,6 +99,21 @@ fn a_caller_cannot_claim_another_origin() {
 }
 
 #[test]
+fn the_agent_believes_the_relay_what_it_saw_and_nothing_beside() {
+    let mut headers = headers(&[
+        ("forwarded", "for=203.0.113.7;proto=https"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("expect", "100-continue"),
+        ("x-a", "1"),
+    ]);
+    distrust(&mut headers);
+    assert_eq!(names(&headers), ["expect", "forwarded", "x-a"]);
+    headers.append(EXPECT, HeaderValue::from_static("x"));
+    distrust(&mut headers);
+    assert_eq!(names(&headers), ["forwarded", "x-a"]);
+}
+
+#[test]
 fn every_caller_is_told_apart_by_address() {
     let mut values = ForwardedValues::new("http");
     let mut of = |peer: &str| values.of(peer.parse().unwrap());

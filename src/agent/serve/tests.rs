@@ -39,6 +39,9 @@ async fn a_permitted_call_reaches_the_upstream_with_what_is_set_here_and_without
                 .any(|name| name.as_str().starts_with("relay-"))
         );
         assert_eq!(request.uri(), "/allowed/a%20b?c=d");
+        for name in ["x-forwarded-for", "x_real_ip", "expect"] {
+            assert!(!request.headers().contains_key(name), "{name}");
+        }
         Response::builder()
             .header("relay-error", "1")
             .header("keep-alive", "timeout=5")
@@ -52,6 +55,10 @@ async fn a_permitted_call_reaches_the_upstream_with_what_is_set_here_and_without
     let headers = request.headers_mut();
     headers.insert(SET_HERE, "the caller's".parse().unwrap());
     headers.insert("relay-caller", "reports".parse().unwrap());
+    // What a relay that keeps the rules does not pass on.
+    headers.insert("x-forwarded-for", "127.0.0.1".parse().unwrap());
+    headers.insert("x_real_ip", "127.0.0.1".parse().unwrap());
+    headers.insert("expect", "200-ok".parse().unwrap());
     let answer = agent.lane.send_request(request).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(answer.headers()["x-answer"], "42");

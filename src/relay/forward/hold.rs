@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::Refusal;
 use crate::body::watched::{Holding, Watched};
 use crate::body::{self, Body};
+use crate::forwarding::has_known_expectation;
 use crate::relay::registry::{CallPermit, Live};
 
 /// How long a body is held back for an upstream that says neither "continue" nor anything else. Not
@@ -35,8 +36,7 @@ pub(super) struct Opener(oneshot::Sender<bool>);
 /// Refuses an expectation that nobody on the way could meet (RFC 9110, section 10.1.1): passed on unread,
 /// it would make the programs behind disagree about whether a body comes.
 pub(super) fn check_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
-    let is_known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    match headers.get_all(EXPECT).iter().all(is_known) {
+    match has_known_expectation(headers) {
         true => Ok(()),
         false => Err(Refusal::UnknownExpectation),
     }
