@@ -70,6 +70,9 @@ pub(crate) async fn over_a_long_path(
     let mut beside = relayed.caller_beside().await?;
     for (way, word) in Way::BOTH {
         let (mut by_link, mut by_tcp) = (Vec::new(), Vec::new());
+        // The path has just become long, and what senders know of it is of before.
+        way.carry(&mut caller, bytes).await?;
+        way.carry(&mut beside, bytes).await?;
         for _ in 0..rounds {
             by_link.push(way.carry(&mut caller, bytes).await?);
             by_tcp.push(way.carry(&mut beside, bytes).await?);

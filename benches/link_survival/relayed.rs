@@ -13,7 +13,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
 use crate::cable::Cable;
 use crate::caller::Caller;
@@ -110,19 +109,18 @@ impl Relayed {
     }
 }
 
-/// The cables to the relay and beside it, and the upstream. They work in a thread of their own until the bench ends.
+/// The cables to the relay and beside it, and the upstream. They work in threads of their own until the bench ends: a call
+/// is not to wait in the upstream for what the cable carries.
 fn around(relay: SocketAddr) -> Result<(Cable, Cable, SocketAddr), Failure> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let begin = async {
-            let listener = TcpListener::bind("127.0.0.1:0").await?;
-            let upstream = listener.local_addr()?;
+            let upstream = upstream::start()?;
             let cable = Cable::new("127.0.0.1", relay.to_string()).await;
             let beside = Cable::new("127.0.0.1", upstream.to_string()).await;
             // Whoever waits for it goes on as long as the bench.
             let _ = sender.send((cable, beside, upstream));
-            upstream::serve(listener).await;
-            std::io::Result::Ok(())
+            std::future::pending::<std::io::Result<()>>().await
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -1,8 +1,11 @@
 //! The private service: `/small` is 1 KiB, `/bulk/N` is N bytes, and what is posted is counted.
 
 use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::thread;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Either, Full};
@@ -16,8 +19,24 @@ use tokio::net::TcpListener;
 pub(crate) const SMALL: usize = 1024;
 static BLOCK: [u8; 65536] = [7; 65536];
 
-/// Serves until dropped.
-pub(crate) async fn serve(listener: TcpListener) {
+/// Serves in a thread of its own until the bench ends; at this address.
+pub(crate) fn start() -> io::Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    thread::spawn(move || {
+        runtime.block_on(async {
+            serve(TcpListener::from_std(listener)?).await;
+            io::Result::Ok(())
+        })
+    });
+    Ok(address)
+}
+
+async fn serve(listener: TcpListener) {
     while let Ok((stream, _)) = listener.accept().await {
         let serving = hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service_fn(answer));
