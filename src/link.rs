@@ -13,6 +13,8 @@ mod driver;
 pub mod http2;
 pub mod lane;
 pub mod path;
+#[cfg(feature = "agent")]
+pub mod request;
 #[cfg(feature = "relay")]
 pub mod server;
 pub mod tls;

@@ -2,8 +2,8 @@
 //!
 //! Goes by the types of errors, never by their words.
 
-use crate::link::client::RequestError;
 use crate::link::dial::{DialError, ProxyError};
+use crate::link::request::RequestError;
 use crate::link::tls::TlsError;
 
 /// At whose end of the agent a way leads.

@@ -12,7 +12,7 @@ use crate::agent::state::StateError;
 use crate::error_chain;
 use crate::identity::IdentityError;
 use crate::invitation::InvitationError;
-use crate::link::client::RequestError;
+use crate::link::request::RequestError;
 use crate::name::Name;
 use crate::problem::Problem;
 use crate::protocol::redeem::RedeemRefusal;
