@@ -288,4 +288,155 @@ impl Via {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_for_one_hop_ends_here_and_the_rest_passes() {
+        let mut headers = headers(&[
+            ("connection", "keep-alive, X-Private"),
+            ("connection", "x-other"),
+            ("x-private", "1"),
+            ("x-other", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic Zm9v"),
+            ("proxy-authenticate", "Basic"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABk"),
+            ("te", "gzip"),
+            ("trailer", "Checksum"),
+            ("cookie", "a=b"),
+            ("x-public", "1"),
+        ]);
+        strip(&mut headers);
+        assert_eq!(names(&headers), ["cookie", "trailer", "x-public"]);
+    }
+
+    #[test]
+    fn the_wish_for_trailers_passes_even_when_connection_names_te() {
+        let mut headers = headers(&[("te", "deflate;q=0.5, Trailers"), ("connection", "TE")]);
+        strip(&mut headers);
+        assert_eq!(headers.get(TE).unwrap(), "trailers");
+        assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn a_connection_header_that_is_not_a_list_of_names_is_removed_all_the_same() {
+        let mut headers = headers(&[("connection", "a b, ,\u{9}close"), ("x", "1")]);
+        strip(&mut headers);
+        assert_eq!(names(&headers), ["x"]);
+    }
+
+    #[test]
+    fn trailers_are_announced_only_where_they_could_be_headers() {
+        let mut headers = headers(&[
+            ("trailer", "X-Sum, Cookie,X_Forwarded_For"),
+            ("trailer", "Host, Expires"),
+        ]);
+        strip(&mut headers);
+        let announced: Vec<_> = headers.get_all(TRAILER).iter().collect();
+        assert_eq!(announced, ["x-sum", "expires"]);
+    }
+
+    #[test]
+    fn underscores_hide_nothing_and_make_no_header_suspect() {
+        let mut headers = headers(&[
+            ("transfer_encoding", "chunked"),
+            ("content_length", "1"),
+            ("relay_caller", "admin"),
+            ("Proxy_Authorization", "Basic Zm9v"),
+            ("proxy", "http://evil.example"),
+            ("my_header", "1"),
+        ]);
+        strip(&mut headers);
+        assert_eq!(names(&headers), ["my_header"]);
+    }
+
+    #[test]
+    fn reserved_headers_do_not_pass() {
+        let mut headers = headers(&[
+            ("relay-caller", "admin"),
+            ("Relay-Error", "1"),
+            ("relay-anything", "1"),
+            ("relayed", "1"),
+        ]);
+        strip(&mut headers);
+        assert_eq!(names(&headers), ["relayed"]);
+    }
+
+    #[test]
+    fn a_caller_cannot_claim_another_origin() {
+        let mut headers = headers(&[
+            ("forwarded", "for=127.0.0.1"),
+            ("x-forwarded-for", "127.0.0.1"),
+            ("x-real-ip", "127.0.0.1"),
+            ("x-forwarded-anything", "127.0.0.1"),
+            ("X_Forwarded-For", "127.0.0.1"),
+            ("true_client_ip", "127.0.0.1"),
+        ]);
+        let seen = forwarded_value("203.0.113.7".parse().unwrap(), "https");
+        set_forwarded(&mut headers, &seen);
+        assert_eq!(names(&headers), ["forwarded"]);
+        assert_eq!(
+            headers.get(FORWARDED).unwrap(),
+            "for=203.0.113.7;proto=https"
+        );
+    }
+
+    #[test]
+    fn every_caller_is_told_apart_by_address() {
+        let mut values = ForwardedValues::new("http");
+        let mut of = |peer: &str| values.of(peer.parse().unwrap());
+        assert_eq!(of("192.0.2.1"), "for=192.0.2.1;proto=http");
+        assert_eq!(of("192.0.2.1"), "for=192.0.2.1;proto=http");
+        assert_eq!(of("192.0.2.2"), "for=192.0.2.2;proto=http");
+        assert_eq!(of("192.0.2.1"), "for=192.0.2.1;proto=http");
+    }
+
+    #[test]
+    fn an_ipv6_address_is_quoted_as_rfc_7239_asks() {
+        let value = forwarded_value("2001:db8::1".parse().unwrap(), "http");
+        assert_eq!(value, "for=\"[2001:db8::1]\";proto=http");
+    }
+
+    #[test]
+    fn via_grows_and_shows_a_loop() {
+        let via = Via::new("relay 1a2b");
+        let mut headers = headers(&[("via", "1.1 elsewhere, 2 relay-1a2bc")]);
+        assert!(!via.is_loop(&headers));
+        via.append(&mut headers, Version::HTTP_2);
+        let entries: Vec<_> = headers.get_all(VIA).iter().collect();
+        assert_eq!(entries, ["1.1 elsewhere, 2 relay-1a2bc", "2 relay-1a2b"]);
+        assert!(via.is_loop(&headers));
+    }
+
+    #[test]
+    fn a_websocket_is_asked_for_by_both_headers() {
+        let asks = |pairs: &[(&str, &str)]| asks_for_websocket(&headers(pairs));
+        assert!(asks(&[
+            ("upgrade", "WebSocket"),
+            ("connection", "keep-alive, Upgrade")
+        ]));
+        assert!(!asks(&[("upgrade", "websocket")]));
+        assert!(!asks(&[("upgrade", "h2c"), ("connection", "upgrade")]));
+    }
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| (name.parse().unwrap(), value.parse().unwrap());
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs.iter().map(pair) {
+            let name: HeaderName = name;
+            let value: HeaderValue = value;
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+}

@@ -29,8 +29,8 @@ use self::websocket::Socket;
 use crate::identity::ConnectionId;
 use crate::protocol::CloseCode;
 use crate::protocol::frame::Lane;
-use crate::protocol::handshake::{Introduction, SessionGrant};
-use crate::session::{Silent, Violation};
+use crate::protocol::handshake::{EARLY_ACK, Introduction, SessionGrant};
+use crate::session::{Session, Silent, Violation};
 
 /// A link after its handshake, the same on both sides.
 pub struct Link {
@@ -105,7 +105,11 @@ impl Link {
         round_trip: Duration,
         socket: Socket,
     ) -> Self {
-        let shared = Shared::new(peer.window, round_trip, grant);
+        let mut session = Session::new(peer.window, round_trip, Duration::ZERO);
+        if peer.has(EARLY_ACK) {
+            session.measure_the_path();
+        }
+        let shared = Shared::new(session, grant);
         Self {
             connection,
             peer,

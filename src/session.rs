@@ -18,6 +18,7 @@
 //!    until acknowledged: what a cut swallows can be sent again.
 //! 3. Nothing the peer sends makes the session hold more than its own window for a lane, one pong and one close.
 
+mod flight;
 mod incoming;
 mod liveness;
 mod outgoing;
@@ -135,6 +136,19 @@ impl Session {
         }
     }
 
+    /// The peer acknowledges early ([`EARLY_ACK`](crate::protocol::handshake::EARLY_ACK)): from now on no more is under
+    /// way than fills the path.
+    pub fn measure_the_path(&mut self) {
+        for outgoing in &mut self.outgoing {
+            outgoing.measure();
+        }
+    }
+
+    /// This side can dial another path, so it looks sooner whether the one in use still carries anything.
+    pub const fn can_dial(&mut self) {
+        self.liveness.can_dial();
+    }
+
     /// How many bytes of a lane can be written now.
     #[must_use]
     pub fn room(&self, lane: Lane) -> usize {
@@ -165,7 +179,7 @@ impl Session {
         self.liveness.round_trip()
     }
 
-    /// Whether an answer is due for so long that the path is better not relied on.
+    /// Whether an answer is due for so long, or nothing was heard for so long though one is due, that the path is better not relied on.
     #[must_use]
     pub const fn is_doubtful(&self) -> bool {
         self.liveness.is_doubtful()
@@ -203,7 +217,7 @@ impl Session {
             self.outgoing[lane.index()].resume(from_here.of(lane))?;
             self.incoming[lane.index()].resume(from_peer.of(lane))?;
         }
-        self.liveness = Liveness::new(round_trip, now);
+        self.liveness.begin_anew(round_trip, now);
         self.pong = None;
         self.ack_due = Some(now);
         self.note_what_is_awaited(now);
@@ -222,7 +236,11 @@ impl Session {
                 Received::Data(lane)
             }
             Frame::Ack { lane, total } => {
-                self.outgoing[lane.index()].acknowledge(total)?;
+                let before = self.unacknowledged(lane);
+                self.outgoing[lane.index()].acknowledge(total, now)?;
+                if self.unacknowledged(lane) < before {
+                    self.liveness.was_answered();
+                }
                 Received::Room(lane)
             }
             Frame::Ping(token) => {
@@ -230,7 +248,7 @@ impl Session {
                 Received::Nothing
             }
             Frame::Pong(token) => {
-                self.liveness.answered(token, now);
+                self.liveness.ponged(token, now);
                 Received::Nothing
             }
             Frame::Close { code, text } => Received::Closed { code, text },
@@ -312,7 +330,7 @@ impl Session {
         if let Some(ack) = self.poll_ack(now) {
             return Some(ack.encode());
         }
-        if let Some(data) = self.poll_data() {
+        if let Some(data) = self.poll_data(now) {
             self.liveness.asked(now);
             return Some(data);
         }
@@ -353,9 +371,9 @@ impl Session {
     }
 
     /// The lanes take turns, so that neither starves the other.
-    fn poll_data(&mut self) -> Option<Bytes> {
+    fn poll_data(&mut self, now: Duration) -> Option<Bytes> {
         for lane in [self.next_lane, self.next_lane.other()] {
-            if let Some(message) = self.outgoing[lane.index()].poll_frame() {
+            if let Some(message) = self.outgoing[lane.index()].poll_frame(now) {
                 self.next_lane = lane.other();
                 return Some(message);
             }

@@ -14,8 +14,8 @@ use super::{Link, LinkHandle};
 use crate::identity::{ConnectionId, PublicKey, SigningKey};
 use crate::invitation::{RelayUrl, TlsPin};
 use crate::protocol::handshake::{
-    AgentHello, Binding, Established, HandshakeError, Introduction, MOVE, RESUME, Refusal,
-    RefusalCode, Resumed, SessionGrant,
+    AgentHello, Binding, EARLY_ACK, Established, HandshakeError, Introduction, MOVE, RESUME,
+    Refusal, RefusalCode, Resumed, SessionGrant,
 };
 use crate::protocol::{LINK_PATH, SOFTWARE, SUBPROTOCOL};
 use crate::session::WINDOW;
@@ -199,6 +199,7 @@ pub async fn connect(dialer: &Dialer, target: &LinkTarget<'_>) -> Result<Connect
         .filter(|_| peer.has(RESUME))
         .map(bounded);
     let mut link = Link::new(target.connection, peer, grant, round_trip, socket);
+    link.handle.shared.lock().session.can_dial();
     link.clock_ahead = clock_ahead(established.relay_time, SystemTime::now());
     Ok(Connected::New(Box::new(link)))
 }
@@ -280,7 +281,7 @@ async fn shake_hands(
     };
     let introduction = Introduction {
         software: SOFTWARE.to_owned(),
-        features: vec![RESUME.to_owned(), MOVE.to_owned()],
+        features: [RESUME, MOVE, EARLY_ACK].map(str::to_owned).to_vec(),
         window: WINDOW,
         deactivated: target.deactivated,
     };

@@ -21,8 +21,11 @@ use crate::protocol::CloseCode;
 use crate::protocol::frame::Lane;
 use crate::session::Received;
 
-/// Messages taken in before anything is sent, so that a flood does not delay acknowledgements.
-const TAKE_AT_ONCE: usize = 32;
+/// How much is taken in before others have their turn: the readers of what came, and with them acknowledgements. All
+/// of a program runs on one thread, and a small call passes a dozen tasks, so each may work for a tenth of a millisecond.
+const TAKE_AT_ONCE: usize = 128 * 1024;
+/// As how many bytes a message counts at the least: taking it costs as much as copying so many.
+const SMALLEST_WORK: usize = 4 * 1024;
 /// How long the other side may take to hang up after our close frame.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long the close frame itself may take when the socket takes nothing: no longer than a side that
@@ -134,11 +137,15 @@ impl Driving {
             return self.wait_for_socket(cx);
         }
         loop {
-            let took = self.take_in(cx)?;
+            let is_more_there = self.take_in(cx)?;
             self.send(cx)?;
-            if !self.watch_the_clock(cx)? && took < TAKE_AT_ONCE {
-                return Ok(());
+            if self.watch_the_clock(cx)? {
+                continue;
             }
+            if is_more_there {
+                cx.waker().wake_by_ref();
+            }
+            return Ok(());
         }
     }
 
@@ -227,20 +234,25 @@ impl Driving {
         Err(LinkEnd::NotResumed { why, window }.into())
     }
 
-    /// Hands arrived messages to the session; returns how many.
-    fn take_in(&mut self, cx: &mut Context<'_>) -> Result<usize, Halt> {
-        for took in 0..TAKE_AT_ONCE {
+    /// Hands arrived messages to the session; returns whether there may be more.
+    fn take_in(&mut self, cx: &mut Context<'_>) -> Result<bool, Halt> {
+        let mut taken = 0;
+        while taken < TAKE_AT_ONCE {
             let Some(socket) = &mut self.socket else {
                 return Err(Halt::Moved);
             };
             match Pin::new(socket).poll_next(cx) {
-                Poll::Pending => return Ok(took),
-                Poll::Ready(Some(Ok(message))) => self.take(message)?,
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Some(Ok(message))) => {
+                    // An empty message is work as well.
+                    taken += message.len().max(SMALLEST_WORK);
+                    self.take(message)?;
+                }
                 Poll::Ready(Some(Err(error))) => return Err(self.lost(&in_words(&error))),
                 Poll::Ready(None) => return Err(self.lost("the other side hung up")),
             }
         }
-        Ok(TAKE_AT_ONCE)
+        Ok(true)
     }
 
     fn take(&mut self, message: Message) -> Result<(), Halt> {
@@ -259,7 +271,8 @@ impl Driving {
             return Err(Halt::Moved);
         }
         let received = state.session.handle_frame(message, now);
-        if std::mem::take(&mut self.shows_doubt) {
+        if self.shows_doubt && !state.session.is_doubtful() {
+            self.shows_doubt = false;
             self.shared.show(&Path::Up);
         }
         if std::mem::take(&mut state.is_probed) {

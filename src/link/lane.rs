@@ -60,14 +60,10 @@ pub(super) struct State {
 }
 
 impl Shared {
-    pub(super) fn new(
-        peer_window: u64,
-        round_trip: Duration,
-        grant: Option<SessionGrant>,
-    ) -> Arc<Self> {
+    pub(super) fn new(session: Session, grant: Option<SessionGrant>) -> Arc<Self> {
         let began = Instant::now();
         let state = State {
-            session: Session::new(peer_window, round_trip, Duration::ZERO),
+            session,
             driver: None,
             blocked_driver: None,
             readers: [None, None],

@@ -24,7 +24,7 @@ use crate::session::WINDOW;
 /// The calling end and the handle of a link that goes nowhere.
 #[cfg(feature = "relay")]
 pub(crate) fn idle_link() -> (LaneClient, LinkHandle) {
-    let shared = Shared::new(WINDOW, Duration::ZERO, None);
+    let shared = Shared::new(Session::new(WINDOW, Duration::ZERO, Duration::ZERO), None);
     let lane = LaneStream::new(&shared, Lane::Inward);
     (LaneClient::new(lane), LinkHandle { shared })
 }
@@ -40,7 +40,7 @@ pub(crate) fn lose_path(link: &LinkHandle) {
 fn introduction() -> Introduction {
     Introduction {
         software: "test".into(),
-        features: vec![],
+        features: vec![EARLY_ACK.to_owned()],
         window: WINDOW,
         deactivated: false,
     }

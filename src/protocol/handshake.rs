@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::agent::{AgentHello, AgentProof, Established};
 pub use self::relay::{Greeting, Proof, RelayChallenge};
-pub use self::resume::{Acceptance, MOVE, RESUME, ResumeOffer, Resumed, SessionGrant, SessionId};
+pub use self::resume::{
+    Acceptance, EARLY_ACK, MOVE, RESUME, ResumeOffer, Resumed, SessionGrant, SessionId,
+};
 use crate::identity::{self, ConnectionId, IdentityError};
 
 /// Length of the TLS exporter that both signatures cover, in bytes.

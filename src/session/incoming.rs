@@ -7,8 +7,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::{Violation, WINDOW};
 use crate::protocol::MAX_MESSAGE;
 
-/// Read bytes are acknowledged at the latest at this count, so that the sender never waits for the delay.
-const ACK_EVERY: u64 = WINDOW / 4;
+/// Read bytes are acknowledged at the latest at this count, so that the sender never waits for the delay and
+/// sees how fast they are read. Two full frames: more often costs both sides a system call for each frame.
+pub(super) const ACK_EARLY: u64 = 128 * 1024;
 /// Payloads shorter than this are copied together when the reader is behind: kept each in the memory
 /// of its own message, a window of one-byte frames would cost a hundred windows.
 const SMALL: usize = 4 * 1024;
@@ -119,7 +120,7 @@ impl Incoming {
     }
 
     pub(super) const fn wants_ack(&self) -> bool {
-        self.read - self.acknowledged >= ACK_EVERY
+        self.read - self.acknowledged >= ACK_EARLY
     }
 
     /// The total to acknowledge now.

@@ -2,10 +2,12 @@
 //! acknowledged, so that a new WebSocket can be given what the last one swallowed.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
 use super::Violation;
+use super::flight::Flight;
 use crate::protocol::frame::{DATA_HEADER, Lane, MAX_PAYLOAD, data_header};
 
 /// How many written bytes may wait for the WebSocket. Two frames: one on its way and one to follow;
@@ -19,7 +21,7 @@ const MAX_SENT: usize = 16 * 1024;
 
 pub(super) struct Outgoing {
     lane: Lane,
-    window: u64,
+    flight: Flight,
     /// Whole messages that wait to be sent.
     pending: VecDeque<Bytes>,
     /// The message being filled, header first; empty when none is.
@@ -48,7 +50,7 @@ impl Outgoing {
     pub(super) fn new(lane: Lane, window: u64) -> Self {
         Self {
             lane,
-            window,
+            flight: Flight::new(window),
             pending: VecDeque::new(),
             open: BytesMut::new(),
             pending_bytes: 0,
@@ -58,6 +60,11 @@ impl Outgoing {
             acknowledged: 0,
             repeat: None,
         }
+    }
+
+    /// The peer acknowledges early, so that the path can be measured.
+    pub(super) fn measure(&mut self) {
+        self.flight.measure();
     }
 
     pub(super) const fn acknowledged(&self) -> u64 {
@@ -73,8 +80,9 @@ impl Outgoing {
             return 0;
         }
         let in_use = self.unacknowledged() + self.pending_bytes as u64;
-        let in_window = usize::try_from(self.window.saturating_sub(in_use)).unwrap_or(usize::MAX);
-        in_window.min(MAX_PENDING.saturating_sub(self.pending_bytes))
+        let in_flight = self.flight.limit().saturating_sub(in_use);
+        let in_flight = usize::try_from(in_flight).unwrap_or(usize::MAX);
+        in_flight.min(MAX_PENDING.saturating_sub(self.pending_bytes))
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> usize {
@@ -100,7 +108,7 @@ impl Outgoing {
     }
 
     /// The next data message: what is to be repeated first, then what is new, kept as sent.
-    pub(super) fn poll_frame(&mut self) -> Option<Bytes> {
+    pub(super) fn poll_frame(&mut self, now: Duration) -> Option<Bytes> {
         if let Some(message) = self.poll_repeat() {
             return Some(message);
         }
@@ -112,6 +120,7 @@ impl Outgoing {
         self.pending_bytes -= payload;
         self.sent_total += payload as u64;
         self.sent.push_back(message.clone());
+        self.flight.sent(self.sent_total, self.acknowledged, now);
         Some(message)
     }
 
@@ -148,7 +157,7 @@ impl Outgoing {
         Some(rest.freeze())
     }
 
-    pub(super) fn acknowledge(&mut self, total: u64) -> Result<(), Violation> {
+    pub(super) fn acknowledge(&mut self, total: u64, now: Duration) -> Result<(), Violation> {
         if total < self.acknowledged || total > self.sent_total {
             let (sent, acknowledged) = (self.sent_total, self.acknowledged);
             return Err(Violation::Ack {
@@ -158,6 +167,7 @@ impl Outgoing {
             });
         }
         self.acknowledged = total;
+        self.flight.acknowledged(total, now);
         self.drop_acknowledged();
         Ok(())
     }
@@ -184,6 +194,7 @@ impl Outgoing {
         // Within one message, so within its length.
         let skip = usize::try_from(from.saturating_sub(start)).unwrap_or_default();
         self.repeat = Some(Repeat { index, skip });
+        self.flight.begin_anew();
         self.drop_acknowledged();
         Ok(())
     }

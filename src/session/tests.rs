@@ -1,5 +1,6 @@
 //! Two sessions and a cable under virtual time, against a model of what went in; and the rules one by one.
 
+mod flight;
 mod pair;
 mod resume;
 
@@ -7,7 +8,9 @@ use proptest::prelude::*;
 
 use self::pair::{Cable, Pair};
 use self::resume::{Step, take};
-use super::liveness::{ASK_AFTER, DEAD_AFTER, DEAD_AFTER_AT_MOST, DOUBT_AFTER, IDLE_PING_AFTER};
+use super::liveness::{
+    ASK_AFTER, DEAD_AFTER, DEAD_AFTER_AT_MOST, DOUBT_AFTER, IDLE_PING_AFTER, UNHEARD_AFTER,
+};
 use super::*;
 use crate::protocol::frame::MAX_PAYLOAD;
 
@@ -259,7 +262,61 @@ fn data_that_is_not_acknowledged_demands_an_answer_whatever_else_the_peer_says()
         payload: Bytes::from_static(b"y"),
     };
     session.handle_frame(data.encode(), SECOND).unwrap();
-    assert_eq!(session.poll_timeout(), SECOND + ASK_AFTER);
+    assert_eq!(session.poll_timeout(), ASK_AFTER);
+}
+
+#[test]
+fn a_path_that_carries_one_way_only_is_doubted_whatever_comes_by_it() {
+    let mut session = new_session();
+    let data = Frame::Data {
+        lane: Lane::Outward,
+        payload: Bytes::from_static(b"y"),
+    };
+    session.write(Lane::Inward, b"x");
+    let mut doubted = None;
+    for second in 0..60 {
+        let now = second * SECOND;
+        session.handle_frame(data.clone().encode(), now).unwrap();
+        session.read(Lane::Outward, 1, now);
+        while session.poll_frame(now).is_some() {}
+        session.handle_timeout(now).unwrap();
+        if session.is_doubtful() {
+            doubted.get_or_insert(now);
+        }
+    }
+    assert_eq!(doubted, Some(UNHEARD_AFTER));
+    let now = 60 * SECOND;
+    let ack = Frame::Ack {
+        lane: Lane::Inward,
+        total: 1,
+    };
+    session.handle_frame(ack.encode(), now).unwrap();
+    assert!(!session.is_doubtful(), "it was heard after all");
+}
+
+#[test]
+fn silence_that_ends_is_no_doubt_any_more_though_the_answer_is_still_due() {
+    let mut session = new_session();
+    session.write(Lane::Inward, b"x");
+    session.poll_frame(Duration::ZERO).unwrap();
+    session.handle_timeout(DOUBT_AFTER).unwrap();
+    assert!(session.is_doubtful());
+    let now = DOUBT_AFTER + SECOND;
+    session.handle_frame(Frame::Ping(1).encode(), now).unwrap();
+    assert!(!session.is_doubtful());
+    session.handle_timeout(UNHEARD_AFTER).unwrap();
+    assert!(session.is_doubtful(), "it is not heard for too long");
+}
+
+#[test]
+fn the_side_that_can_dial_doubts_a_silent_path_within_ten_seconds_though_only_the_other_has_data() {
+    let mut pair = Pair::new(WINDOW);
+    pair.ends[0].session.can_dial();
+    pair.run(100 * SECOND).unwrap();
+    pair.cable = Cable::HalfOpen;
+    pair.write(1, Lane::Inward, 10);
+    pair.run(109 * SECOND).unwrap();
+    assert!(pair.ends[0].session.is_doubtful());
 }
 
 #[test]

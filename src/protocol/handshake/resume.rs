@@ -12,6 +12,8 @@ use crate::protocol::frame::LaneCounts;
 pub const RESUME: &str = "resume";
 /// The feature of an agent that moves to another WebSocket when the relay asks it to.
 pub const MOVE: &str = "move";
+/// The feature of a side that acknowledges long before half a window is read.
+pub const EARLY_ACK: &str = "early-ack";
 
 /// Names a session. No secret: only the agent that proves the connection's identity can go on with one.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

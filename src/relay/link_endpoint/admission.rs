@@ -14,7 +14,7 @@ use crate::link::Link;
 use crate::link::server::{AcceptError, Arrival, Proven};
 use crate::protocol::SOFTWARE;
 use crate::protocol::control::{CONTROL_VERSION, DUPLICATE_PATH, DuplicateMessage};
-use crate::protocol::handshake::{Introduction, RESUME};
+use crate::protocol::handshake::{EARLY_ACK, Introduction, RESUME};
 use crate::relay::clock;
 use crate::relay::places::Place;
 use crate::relay::registry::{Connection, LinkRefusal, LinkSlot, Live};
@@ -60,7 +60,7 @@ impl LinkEndpoint {
         };
         let introduction = Introduction {
             software: SOFTWARE.to_owned(),
-            features: vec![RESUME.to_owned()],
+            features: [RESUME, EARLY_ACK].map(str::to_owned).to_vec(),
             window: WINDOW,
             deactivated: connection.record().deactivated.here,
         };

@@ -35,6 +35,13 @@ pub(super) enum Cable {
     Cut,
 }
 
+/// A session with a peer of this version.
+fn measured(window: u64) -> Session {
+    let mut session = Session::new(window, Duration::from_millis(50), Duration::ZERO);
+    session.measure_the_path();
+    session
+}
+
 /// The model: what byte `number` of a lane that `end` writes is.
 fn byte_at(end: usize, lane: Lane, number: u64) -> u8 {
     let seed = (number << 2) | ((end as u64) << 1) | lane.index() as u64;
@@ -48,7 +55,7 @@ fn bytes_of(end: usize, lane: Lane, numbers: std::ops::Range<u64>) -> Vec<u8> {
 impl Pair {
     pub(super) fn new(window: u64) -> Self {
         let end = || End {
-            session: Session::new(window, Duration::from_millis(50), Duration::ZERO),
+            session: measured(window),
             written: [0; 2],
             read: [0; 2],
             cable: VecDeque::new(),
