@@ -7,7 +7,7 @@
 //!  admin ── command ──► supervisor ──► link_task, one per connection ──► link
 //!                            │              │ arrival: control, or a call
 //!                            ▼              ▼
-//!                          state         serve: policy → credentials → upstream
+//!                          state         serve: policy → credentials → upstream, audit
 //! ```
 
 pub mod accept;
@@ -15,6 +15,7 @@ pub mod addresses;
 pub mod admin;
 pub mod advice;
 pub mod arrival;
+pub mod audit;
 pub mod command;
 pub mod config;
 pub mod control;
@@ -39,6 +40,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use self::admin::{Admin, Fixed};
+use self::audit::Audit;
 use self::command::Commands;
 use self::config::AgentConfig;
 use self::live::{Live, LiveError};
@@ -48,8 +50,12 @@ use crate::admin_socket::{AdminSocket, BindError};
 use crate::logging::LogHandle;
 use crate::shutdown::{Ended, Shutdown};
 
+/// How long the last lines of the audit log may take: two writes and a sync.
+const AUDIT_GRACE: Duration = Duration::from_secs(5);
+
 /// The agent, built and not yet running.
 pub struct Agent {
+    live: Arc<Live>,
     socket: AdminSocket,
     supervisor: Supervisor,
     admin: Admin,
@@ -85,8 +91,9 @@ impl Agent {
         log: LogHandle,
         shutdown: Shutdown,
     ) -> Result<Self, BuildError> {
-        let live = Arc::new(Live::new(config).map_err(BuildError::Live)?);
         let state = Arc::new(StateDirectory::open(&config.state_dir).map_err(BuildError::State)?);
+        let audit = Audit::start(&config.audit);
+        let live = Arc::new(Live::new(config, audit).map_err(BuildError::Live)?);
         let socket = AdminSocket::bind(&config.admin.socket, config.admin.group.as_deref())
             .map_err(BuildError::Socket)?;
         let (commands, received) = command::channel();
@@ -95,7 +102,7 @@ impl Agent {
                 .map_err(BuildError::State)?;
         let admin = Admin::new(admin::Inner {
             commands: commands.clone(),
-            live,
+            live: Arc::clone(&live),
             log,
             summary: summaries.clone(),
             shutdown: shutdown.clone(),
@@ -104,6 +111,7 @@ impl Agent {
             started_at: SystemTime::now(),
         });
         Ok(Self {
+            live,
             socket,
             supervisor,
             admin,
@@ -117,6 +125,7 @@ impl Agent {
     /// Runs until the shutdown drains; then lets calls in flight finish up to the configured time.
     pub async fn run(self) -> Ended {
         let Self {
+            live,
             socket,
             supervisor,
             admin,
@@ -136,6 +145,11 @@ impl Agent {
         systemd::stopping();
         tracing::info!(deadline = ?drain_timeout, "stopping: no new calls, those in flight may finish");
         let ended = shutdown.wait_all(drain_timeout).await;
+        // A disk that does not answer must not keep the agent from ending.
+        let closing = tokio::task::spawn_blocking(move || live.calls.audit().stop());
+        if tokio::time::timeout(AUDIT_GRACE, closing).await.is_err() {
+            tracing::error!("the audit log could not be closed in time");
+        }
         reporting.abort();
         // The status can be asked for until here. Dropping the socket removes its file.
         serving.abort();

@@ -23,7 +23,8 @@
 //! A call, from the caller to the private service and back: [`relay::listener`] takes the socket,
 //! [`relay::forward`] decides whether it may pass and sends it down the lane ([`link::http2`]); the
 //! lane's bytes become frames in [`session`] and leave by the link's driver ([`link`]); on the other
-//! side [`agent::serve`] asks [`agent::policy`] and hands what is permitted to [`agent::upstream`].
+//! side [`agent::serve`] asks [`agent::policy`] and hands what is permitted to [`agent::upstream`]; the end
+//! of the answer waits until [`agent::audit`] has written the call down.
 //!
 //! How a connection comes about: [`invitation`], [`protocol::redeem`], [`agent::accept`], then
 //! [`protocol::handshake`] by [`agent::link_task`] and [`relay::link_endpoint`].

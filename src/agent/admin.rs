@@ -26,7 +26,7 @@ use crate::agent::command::{Command, CommandError, Commands, Removal};
 use crate::agent::config::AgentConfig;
 use crate::agent::doctor;
 use crate::agent::live::{Live, ReloadError};
-use crate::agent::status::{self, AgentStatus, ConnectionStatus, UpstreamStatus};
+use crate::agent::status::{self, AgentStatus, AuditStatus, ConnectionStatus, UpstreamStatus};
 use crate::agent::supervisor::Summary;
 use crate::body::{self, Body};
 use crate::error_chain::chain;
@@ -76,6 +76,7 @@ impl Fixed {
             ("admin.socket", config.admin.socket.display().to_string()),
             ("admin.group", format!("{:?}", config.admin.group)),
             ("log.format", format!("{:?}", config.log.format)),
+            ("audit", format!("{:?}", config.audit)),
         ])
     }
 
@@ -186,6 +187,7 @@ impl Admin {
             log_level: self.0.log.level().as_str().to_owned(),
             connections: self.connections().await?,
             upstreams,
+            audit: AuditStatus::of(&self.0.live.calls),
         })
     }
 

@@ -17,6 +17,7 @@ use crate::agent::serve::{ControlAnswer, LinkOwner};
 use crate::agent::state::{ConnectionRecord, Standing};
 use crate::body::Body;
 use crate::link::http2::LaneClient;
+use crate::name::Name;
 
 /// Go-aheads of one link that may be under way at once. Each takes a round trip; a call whose go-ahead
 /// finds no place goes on all the same, a second later, as with a service that never says it.
@@ -35,6 +36,7 @@ pub struct Arrivals {
 
 /// The link's end of what the calls' code wants to know and say.
 struct Owner {
+    connection: Arc<str>,
     gate: Arc<Gate>,
     messages: mpsc::Sender<ControlMessage>,
     outward: LaneClient,
@@ -62,15 +64,17 @@ impl Gate {
 }
 
 impl Arrivals {
-    /// Answers for one link: what the relay tells goes to `messages`.
+    /// Answers for one link of this connection: what the relay tells goes to `messages`.
     #[must_use]
     pub fn new(
+        connection: &Name,
         gate: Arc<Gate>,
         messages: mpsc::Sender<ControlMessage>,
         live: Arc<Live>,
         outward: LaneClient,
     ) -> Self {
         let owner = Owner {
+            connection: connection.as_str().into(),
             gate,
             messages,
             outward,
@@ -102,6 +106,10 @@ impl Arrivals {
 }
 
 impl LinkOwner for Owner {
+    fn connection(&self) -> &Arc<str> {
+        &self.connection
+    }
+
     fn is_active(&self) -> bool {
         self.gate.is_open()
     }

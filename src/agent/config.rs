@@ -3,6 +3,7 @@
 //! Composed of the parts' own configurations. Never contacts anything and never opens a credential:
 //! a configuration can be checked on a machine that cannot reach the upstreams.
 
+mod audit;
 mod credential;
 mod network;
 mod rule;
@@ -12,6 +13,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use audit::{Also, AuditConfig, Sync};
 pub use credential::{AuthConfig, CredentialSource, CredentialsConfig};
 pub use network::{NetworkConfig, TlsInspection};
 pub use upstream::UpstreamConfig;
@@ -49,6 +51,8 @@ pub struct AgentConfig {
     pub log: LogConfig,
     /// The way out.
     pub network: NetworkConfig,
+    /// Where calls are written down.
+    pub audit: AuditConfig,
     /// What may be reached in the private network.
     pub upstreams: Vec<UpstreamConfig>,
 }
@@ -82,6 +86,7 @@ impl AgentConfig {
         let admin = AdminConfig::check(root.section("admin"), DEFAULT_SOCKET);
         let log = LogConfig::check(root.section("log"));
         let network = NetworkConfig::check(root.section("network"));
+        let audit = AuditConfig::check(root.section("audit"), &state_dir);
         let upstreams = upstream::check_all(root.sections("upstream"));
         Some(Self {
             state_dir,
@@ -89,6 +94,7 @@ impl AgentConfig {
             admin,
             log,
             network: network?,
+            audit,
             upstreams: upstreams?,
         })
     }
@@ -290,6 +296,7 @@ pub(in crate::agent) mod tests {
         assert_eq!(whole.drain_timeout, defaults.drain_timeout);
         assert_eq!(whole.admin.socket, defaults.admin.socket);
         assert_eq!(whole.log, defaults.log);
+        assert_eq!(whole.audit, defaults.audit);
         assert_eq!(
             whole.network.tls_inspection,
             defaults.network.tls_inspection
@@ -303,5 +310,5 @@ pub(in crate::agent) mod tests {
     }
 
     /// One more when a key is added, in `config/agent.toml` and here.
-    const KEYS_OF_THE_REFERENCE: usize = 30;
+    const KEYS_OF_THE_REFERENCE: usize = 37;
 }

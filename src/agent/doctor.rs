@@ -233,6 +233,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::agent::audit::Audit;
     use crate::agent::config::tests::read;
     use crate::agent::lifecycle::Phase;
     use crate::agent::state::tests::example;
@@ -262,7 +263,7 @@ mod tests {
         let text = format!(
             "[network]\nproxy = 'none'\n[[upstream]]\nname = 'jira'\nurl = 'http://127.0.0.1:{port}'\n"
         );
-        let live = Live::new(&read(&text).unwrap()).unwrap();
+        let live = Live::new(&read(&text).unwrap(), Audit::off()).unwrap();
         let relay = destination(&format!("http://127.0.0.1:{port}"));
         let report = examine(&live, vec![relay]).await;
         assert!(!report.healthy);
@@ -304,7 +305,7 @@ mod tests {
         let address = unused.local_addr().unwrap();
         drop(unused);
         let text = format!("[network]\nproxy = 'http://{address}'\n");
-        let live = Live::new(&read(&text).unwrap()).unwrap();
+        let live = Live::new(&read(&text).unwrap(), Audit::off()).unwrap();
         let report = examine(&live, vec![destination("https://relay.example")]).await;
         let (hop, remedy) = failure(&report.walks[0]).unwrap();
         assert_eq!(hop, "proxy", "{report:?}");
@@ -320,7 +321,7 @@ mod tests {
             let (stream, _) = listener.accept().await.unwrap();
             drop(stream);
         });
-        let live = Live::new(&read("[network]\nproxy = 'none'\n").unwrap()).unwrap();
+        let live = Live::new(&read("[network]\nproxy = 'none'\n").unwrap(), Audit::off()).unwrap();
         let relay = destination(&format!("https://127.0.0.1:{port}"));
         let report = examine(&live, vec![relay]).await;
         assert_eq!(failure(&report.walks[0]).unwrap().0, "tls", "{report:?}");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::agent::audit::Audit;
 use crate::agent::config::{AgentConfig, TlsInspection, UpstreamConfig};
 use crate::agent::metrics::Metrics;
 use crate::agent::serve::{Calls, Gateway, GatewayError};
@@ -68,15 +69,16 @@ pub enum ReloadError {
 }
 
 impl Live {
-    /// Puts a configuration into force. Reads certificates and credentials; contacts nothing.
+    /// Puts a configuration into force, with calls written down in `audit`. Reads certificates and
+    /// credentials; contacts nothing.
     ///
     /// # Errors
     /// [`LiveError`].
-    pub fn new(config: &AgentConfig) -> Result<Self, LiveError> {
+    pub fn new(config: &AgentConfig, audit: Audit) -> Result<Self, LiveError> {
         let (parts, gateway) = prepare(config)?;
         Ok(Self {
             parts: ArcSwap::from_pointee(parts),
-            calls: Calls::new(gateway, &pseudonym()),
+            calls: Calls::new(gateway, &pseudonym(), audit),
             metrics: Metrics::default(),
         })
     }

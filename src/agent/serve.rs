@@ -1,5 +1,5 @@
 //! Answers what comes down a link's inward lane: control goes to the link's owner, a call goes
-//! policy → credentials → upstream.
+//! policy → credentials → upstream, and into the audit log before its answer is whole.
 //!
 //! Whatever the agent itself has to say to a caller is a problem document that carries
 //! `relay-error`; everything else is the upstream's own answer. Texts for callers name neither
@@ -24,7 +24,8 @@ use tracing::debug;
 
 pub use gateway::{Gateway, GatewayError};
 
-use self::refusal::Refusal;
+use self::refusal::{Delivery, Refusal};
+use super::audit::{Account, Audit, Received, Unavailable};
 use super::credentials::Outgoing;
 use super::policy::{Asked, Denied, Permitted, decide};
 use super::upstream::{Located, Websocket};
@@ -43,6 +44,9 @@ pub type ControlAnswer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 /// What a link's owner decides about the requests that come down it.
 pub trait LinkOwner: Send + Sync + 'static {
+    /// The connection's name.
+    fn connection(&self) -> &Arc<str>;
+
     /// Whether calls may pass now: neither side has deactivated the connection.
     fn is_active(&self) -> bool;
 
@@ -58,12 +62,13 @@ pub trait LinkOwner: Send + Sync + 'static {
 pub struct Calls {
     gateway: ArcSwap<Gateway>,
     via: Via,
+    audit: Audit,
 }
 
 /// What goes to an upstream beside the head of the call.
 enum Following {
     /// Of a request: what hyper is to know of it, and a body that may still stream.
-    Body(http::Extensions, Incoming),
+    Body(http::Extensions, Received<Incoming>),
     /// Of the wish for a WebSocket: the caller's end of it, once the caller has the head.
     Websocket(OnUpgrade),
 }
@@ -85,12 +90,14 @@ struct Tunnel {
 }
 
 impl Calls {
-    /// Serves calls as `gateway` says; `pseudonym` is this agent's name in `Via`.
+    /// Serves calls as `gateway` says, and writes them down in `audit`; `pseudonym` is this agent's name
+    /// in `Via`.
     #[must_use]
-    pub fn new(gateway: Gateway, pseudonym: &str) -> Self {
+    pub fn new(gateway: Gateway, pseudonym: &str, audit: Audit) -> Self {
         Self {
             gateway: ArcSwap::from_pointee(gateway),
             via: Via::new(pseudonym),
+            audit,
         }
     }
 
@@ -105,6 +112,12 @@ impl Calls {
         self.gateway.load_full()
     }
 
+    /// The audit log.
+    #[must_use]
+    pub const fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
     /// Answers one request of an inward lane.
     pub async fn handle(
         &self,
@@ -115,37 +128,51 @@ impl Calls {
         if authority == Some(CONTROL_AUTHORITY) {
             return owner.control(request).await;
         }
+        let Ok(mut account) = self.audit.open(&request, owner.connection()) else {
+            return Refusal::Unrecorded(Delivery::NotSent).into_response();
+        };
         let gateway = self.gateway.load_full();
-        let ended = match self.admit(owner, &gateway, request) {
+        let ended = match self.admit(owner, &gateway, &account, request) {
             Ok((permitted, headers, following)) => {
-                let answered = send(&gateway, &permitted, headers, following).await;
+                let answered = send(&gateway, permitted, headers, following).await;
                 answered.inspect_err(|refusal| refusal.log(permitted.upstream()))
             }
             Err(refusal) => Err(refusal),
         };
         // Here, and nowhere else, it is known of every call what was decided and how it ended, or what it
-        // ends with.
-        match ended {
-            Ok(Answer::Passed(response)) => self.pass_on(response),
+        // ends with. What cannot be written down does not leave as if it had been.
+        let answer = match ended {
+            Ok(Answer::Passed(response)) => account.pass(self.pass_on(response)).await,
             Ok(Answer::Switched(response, tunnel)) => {
-                tokio::spawn(tunnel.carry());
-                self.pass_on(response)
+                let recorded = account.switch(response.status()).await;
+                recorded.map(|()| {
+                    tokio::spawn(tunnel.carry(account));
+                    self.pass_on(response)
+                })
             }
-            Err(refusal) => refusal.into_response(),
-        }
+            Err(refusal) => {
+                let (end, delivery) = (refusal.end(), refusal.delivery());
+                match account.refuse(end).await {
+                    Ok(()) => return refusal.into_response(),
+                    Err(Unavailable) => return Refusal::Unrecorded(delivery).into_response(),
+                }
+            }
+        };
+        answer.unwrap_or_else(|Unavailable| Refusal::Unrecorded(Delivery::Unknown).into_response())
     }
 
     /// Whether the call may be made, and what is then sent: all that is decided before anything is sent.
-    fn admit(
+    fn admit<'call>(
         &self,
         owner: &Arc<dyn LinkOwner>,
         gateway: &Gateway,
+        account: &'call Account,
         request: Request<Incoming>,
-    ) -> Result<(Permitted, HeaderMap, Following), Refusal> {
+    ) -> Result<(&'call Permitted, HeaderMap, Following), Refusal> {
         if !owner.is_active() {
             return Err(Refusal::Deactivated);
         }
-        let permitted = permit(gateway, &request)?;
+        let permitted = account.permit(permit(gateway, &request)?);
         if self.via.is_loop(request.headers()) {
             return Err(Refusal::Loop);
         }
@@ -160,7 +187,7 @@ impl Calls {
             Following::Websocket(hyper::upgrade::on(Request::from_parts(parts, ())))
         } else {
             let extensions = go_ahead_on_100(owner, &headers, request_id.as_ref());
-            Following::Body(extensions, body)
+            Following::Body(extensions, account.received(body))
         };
         Ok((permitted, headers, following))
     }
@@ -188,7 +215,7 @@ fn permit(gateway: &Gateway, request: &Request<Incoming>) -> Result<Permitted, R
     };
     let uri = request.uri();
     let (Some(upstream), Some(path_and_query)) = (uri.authority(), uri.path_and_query()) else {
-        return Err(Refusal::Denied(Denied::UnknownUpstream));
+        return Err(Refusal::Denied(Denied::UnknownUpstream.into()));
     };
     let caller = request.headers().get(RELAY_CALLER);
     let asked = Asked {
@@ -201,7 +228,7 @@ fn permit(gateway: &Gateway, request: &Request<Incoming>) -> Result<Permitted, R
     decide(&gateway.policy, &asked).map_err(|denial| {
         let (reason, rule) = (denial.reason, denial.rule_name());
         debug!(upstream = upstream.as_str(), %reason, rule, "a call was denied");
-        Refusal::Denied(reason)
+        Refusal::Denied(denial)
     })
 }
 
@@ -285,11 +312,12 @@ async fn open_websocket(
 
 impl Tunnel {
     /// Carries bytes both ways. Ends with the lane, the upstream's connection, or after a long silence.
-    async fn carry(self) {
+    async fn carry(self, account: Account) {
         let Ok(lane) = self.lane.await else { return };
         let (lane, stream) = (TokioIo::new(lane), TokioIo::new(self.stream));
         let tunnelled = tunnel::copy_both(lane, stream, WEBSOCKET_IDLE).await;
         debug!(upstream = self.upstream, ?tunnelled, "a WebSocket ended");
+        account.carried(&tunnelled);
         drop(self.place);
     }
 }

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::lifecycle::Phase;
+use crate::agent::serve::Calls;
 use crate::agent::state::{ConnectionRecord, Damaged, Standing};
 use crate::error_chain;
 
@@ -34,6 +35,30 @@ pub struct AgentStatus {
     pub connections: Vec<ConnectionStatus>,
     /// Every upstream, in the order of the configuration.
     pub upstreams: Vec<UpstreamStatus>,
+    /// The audit log; nothing where there is none.
+    #[serde(default)]
+    pub audit: Option<AuditStatus>,
+}
+
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditStatus {
+    /// Whether it can be written. No call is taken while it cannot.
+    pub writable: bool,
+    /// Since when it cannot be written.
+    pub since: Option<String>,
+    /// Why it cannot be written, and what to do.
+    pub why: Option<String>,
+    /// The number of its last line.
+    pub line: u64,
+    /// The hash of its last line: by it one sees whether lines were cut off the end.
+    pub hash: Option<String>,
+    /// Calls refused since the start because it could not be written.
+    pub refused: u64,
+    /// Lines that wait to be written.
+    pub waiting: usize,
+    /// Lines that a further target did not take since the start. The file has them.
+    pub not_sent: u64,
 }
 
 /// One connection.
@@ -159,6 +184,25 @@ pub struct LinkFacts {
     pub relay_software: Option<String>,
     /// By how many seconds the relay's clock was ahead of this machine's when the link was made.
     pub clock_ahead: Option<i64>,
+}
+
+impl AuditStatus {
+    /// The snapshot of the log that these calls are written to.
+    #[must_use]
+    pub fn of(calls: &Calls) -> Option<Self> {
+        let health = calls.audit().health()?;
+        let trouble = health.trouble;
+        Some(Self {
+            writable: trouble.is_none(),
+            since: trouble.as_ref().map(|trouble| text_of(trouble.since)),
+            why: trouble.map(|trouble| trouble.why),
+            line: health.head.map_or(0, |head| head.sequence),
+            hash: health.head.map(|head| head.hash.to_string()),
+            refused: health.refused,
+            waiting: health.waiting,
+            not_sent: health.not_sent,
+        })
+    }
 }
 
 impl ConnectionStatus {

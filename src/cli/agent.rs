@@ -1,6 +1,7 @@
 //! The command line of the private side's program.
 
 mod accept;
+mod audit;
 mod connections;
 mod doctor;
 mod invitation;
@@ -67,6 +68,9 @@ enum Command {
     /// Questions about what callers may reach
     #[command(subcommand)]
     Policy(policy::Policy),
+    /// Questions about the audit log
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Change the log level of the running daemon
     LogLevel {
         /// error, warn, info, debug or trace
@@ -104,6 +108,7 @@ async fn carry_out(Arguments { place, command }: Arguments) -> Result<(), Failur
         Command::Remove(remove) => remove.carry_out(&place.daemon()).await,
         Command::Doctor(doctor) => doctor.carry_out(&place.daemon()).await,
         Command::Policy(policy) => policy.carry_out(&place.daemon()).await,
+        Command::Audit(audit) => audit.carry_out(&place).await,
         Command::LogLevel { level } => operation::set_log_level(&place.daemon(), level).await,
         Command::Reload => operation::reload(&place.daemon()).await,
         Command::Config(config) => config.carry_out(&place),
@@ -194,6 +199,8 @@ mod tests {
             "remove NAME --yes",
             "doctor --json",
             "policy explain GET /x --upstream jira",
+            "audit verify",
+            "audit verify --json /a /b",
             "log-level debug",
             "reload --socket /s",
             "config check --config /a",

@@ -5,6 +5,7 @@
 
 mod accept;
 mod attacks;
+mod audit;
 mod calls;
 mod credentials;
 mod directories;

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use self::load::{Tally, Told, begin_orders, conversation, download, events, orders, told, upload};
 use crate::harness::cable::{Cut, Held};
-use crate::harness::program::{AGENT, Daemon, RELAY};
+use crate::harness::program::{Daemon, RELAY};
 use crate::harness::relay::RelayHome;
 use crate::harness::{CONNECTION, Cable, Scene, TestAgent, TestRelay, wait_until};
 
@@ -77,7 +77,7 @@ async fn what_callers_are_told_is_true_when_the_link_is_cut_while_it_comes_about
 async fn calls_of_an_agent_that_is_killed_are_told_to_be_unknown_and_later_ones_not_sent_or_done() {
     let mut scene = Scene::around(service::start().await).await;
     scene.agent.stop().await;
-    let agent = agent_process(&scene);
+    let agent = scene.agent.home().process();
     scene.relay.until_online(CONNECTION).await;
     let mut caller = scene.caller2().await;
     let under_way = begin_orders(&mut caller, "/never", 20, Duration::ZERO).await;
@@ -86,7 +86,7 @@ async fn calls_of_an_agent_that_is_killed_are_told_to_be_unknown_and_later_ones_
     agent.signal(Signal::SIGKILL);
     let meanwhile = begin_orders(&mut caller, "/orders", 20, Duration::from_millis(1)).await;
     drop(agent);
-    let _agent = agent_process(&scene);
+    let _agent = scene.agent.home().process();
     let of_under_way = Tally::of(&scene, &told(under_way).await);
     let unknown = Tally {
         unknown: 20,
@@ -159,7 +159,7 @@ async fn a_link_that_is_slow_and_stands_still_now_and_then_loses_nothing() {
 async fn an_agent_that_stands_still_for_a_while_loses_no_call() {
     let mut scene = Scene::around(service::start().await).await;
     scene.agent.stop().await;
-    let agent = agent_process(&scene);
+    let agent = scene.agent.home().process();
     scene.relay.until_online(CONNECTION).await;
     let mut caller = scene.caller2().await;
     let before = begin_orders(&mut caller, "/before", 20, Duration::ZERO).await;
@@ -183,14 +183,6 @@ async fn everything(scene: &Scene, length: u64, count: usize) -> (Result<(), Str
     );
     let went = downloaded.and(uploaded).and(heard).and(said);
     (went, Tally::of(scene, &told))
-}
-
-/// The agent of a scene, as a process of its own.
-fn agent_process(scene: &Scene) -> Daemon {
-    let home = scene.agent.home();
-    let config = home.file();
-    let arguments = ["run", "--config", config.to_str().unwrap()];
-    Daemon::start(AGENT, &arguments, &home.directory().join("log"))
 }
 
 /// The relay of a scene, as a process of its own that answers.

@@ -110,7 +110,13 @@ impl LinkTask {
         self.facts.last_seen = Some(SystemTime::now());
         self.step(Happening::LinkMade);
         tracing::info!(connection = %self.record.name, relay = %self.record.relay_url, "the link is up");
-        let online = Online::begin(link, self.dialled_deactivated, &self.live, &self.shutdown);
+        let online = Online::begin(
+            link,
+            &self.record.name,
+            self.dialled_deactivated,
+            &self.live,
+            &self.shutdown,
+        );
         self.online = Some(Box::new(online));
         self.update_gate();
     }

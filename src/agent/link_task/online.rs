@@ -21,6 +21,7 @@ use crate::agent::state::{ConnectionRecord, Standing};
 use crate::link::http2::{self, LaneClient};
 use crate::link::path::Path;
 use crate::link::{Link, LinkEnd, LinkHandle};
+use crate::name::Name;
 use crate::protocol::CloseCode;
 use crate::shutdown::Shutdown;
 
@@ -51,11 +52,23 @@ pub(super) struct Online {
 
 impl Online {
     /// Sets a new link to work. `told` is what the handshake told the relay of this side.
-    pub(super) fn begin(link: Link, told: bool, live: &Arc<Live>, shutdown: &Shutdown) -> Self {
+    pub(super) fn begin(
+        link: Link,
+        connection: &Name,
+        told: bool,
+        live: &Arc<Live>,
+        shutdown: &Shutdown,
+    ) -> Self {
         let (sender, messages) = control::queue();
         let gate = Arc::new(Gate::default());
         let outward = LaneClient::new(link.outward);
-        let arrivals = Arrivals::new(Arc::clone(&gate), sender, Arc::clone(live), outward.clone());
+        let arrivals = Arrivals::new(
+            connection,
+            Arc::clone(&gate),
+            sender,
+            Arc::clone(live),
+            outward.clone(),
+        );
         let (inward, draining) = (link.inward, shutdown.draining());
         let retiring = CancellationToken::new();
         let retired = retiring.clone().cancelled_owned();

@@ -6,8 +6,9 @@ use http::{HeaderValue, Response, StatusCode};
 use tracing::{debug, warn};
 
 use crate::agent::addresses::ReachError;
+use crate::agent::audit::{Decision, End, Finish, Outcome};
 use crate::agent::credentials::CredentialError;
-use crate::agent::policy::Denied;
+use crate::agent::policy::{Denial, Denied};
 use crate::agent::upstream::{ConnectError, UpstreamError};
 use crate::body::Body;
 use crate::error_chain::chain;
@@ -17,6 +18,8 @@ use crate::problem::Problem;
 
 /// When to try again at an upstream that is busy: calls take about as long.
 const RETRY_BUSY_AFTER: Duration = Duration::from_secs(1);
+/// When to try again while the audit log cannot be written: it is tried at least that often.
+const RETRY_UNRECORDED_AFTER: Duration = Duration::from_secs(5);
 /// The member of a problem document that tells whether the call may be repeated without harm.
 const DELIVERY: &str = "delivery";
 
@@ -26,7 +29,7 @@ pub(super) enum Refusal {
     /// The connection is deactivated.
     Deactivated,
     /// No rule allows it.
-    Denied(Denied),
+    Denied(Denial),
     /// CONNECT for something else than a WebSocket.
     NotSupported,
     /// The call has been here before.
@@ -35,12 +38,16 @@ pub(super) enum Refusal {
     Credential(CredentialError),
     /// The upstream gave no answer.
     Upstream(UpstreamError),
+    /// It cannot be written down.
+    Unrecorded(Delivery),
 }
 
 /// Whether the upstream may have seen the call.
 #[derive(Debug, Clone, Copy)]
-enum Delivery {
+pub(super) enum Delivery {
+    /// It has not.
     NotSent,
+    /// It may have.
     Unknown,
 }
 
@@ -60,15 +67,89 @@ impl Refusal {
             Self::Credential(error) => {
                 warn!(upstream, error = %chain(error), "a credential is not to be had");
             }
-            Self::Deactivated | Self::Denied(_) | Self::NotSupported | Self::Loop => {}
+            Self::Deactivated
+            | Self::Denied(_)
+            | Self::NotSupported
+            | Self::Loop
+            | Self::Unrecorded(_) => {}
+        }
+    }
+
+    /// Whether the upstream may have seen the call.
+    pub(super) fn delivery(&self) -> Delivery {
+        let (_, _, delivery, _, _) = self.answer();
+        delivery
+    }
+
+    /// What the audit log tells of it.
+    pub(super) fn end(&self) -> End {
+        let (status, code, delivery, _, _) = self.answer();
+        let (decision, detail, rule) = match self {
+            Self::Denied(denial) => {
+                let rule = denial.rule_name().map(Box::from);
+                (Decision::Denied, Some(denial.reason.to_string()), rule)
+            }
+            Self::Credential(error @ CredentialError::OwnParameter(_)) => {
+                (Decision::Denied, Some(error.to_string()), None)
+            }
+            Self::Upstream(UpstreamError::Busy(_))
+            | Self::Deactivated
+            | Self::NotSupported
+            | Self::Loop
+            | Self::Credential(_)
+            | Self::Unrecorded(_) => (Decision::Refused, None, None),
+            Self::Upstream(_) => (Decision::Allowed, None, None),
+        };
+        End {
+            decision,
+            reason: Some(code),
+            detail,
+            rule,
+            status: Some(status),
+            outcome: match delivery {
+                Delivery::NotSent => Outcome::Known,
+                Delivery::Unknown => Outcome::Unknown,
+            },
+            finish: Finish::Whole,
         }
     }
 
     /// What the caller gets.
     pub(super) fn into_response(self) -> Response<Body> {
-        use Delivery::{NotSent, Unknown};
+        let (status, code, delivery, error, title) = self.answer();
+        let detail = match &self {
+            Self::Denied(denial) => denial.reason.to_string(),
+            Self::Credential(error @ CredentialError::OwnParameter(_)) => error.to_string(),
+            Self::Upstream(error) => error.to_string(),
+            Self::Deactivated
+            | Self::NotSupported
+            | Self::Loop
+            | Self::Credential(_)
+            | Self::Unrecorded(_) => title.to_owned(),
+        };
+        let delivery = match delivery {
+            Delivery::NotSent => "not-sent",
+            Delivery::Unknown => "unknown",
+        };
+        let mut problem = Problem::new(status, code, title)
+            .proxy_status("agent", error, &detail)
+            .detail(detail)
+            .member(DELIVERY, delivery);
+        match (status, &self) {
+            (StatusCode::TOO_MANY_REQUESTS, _) => problem = problem.retry_after(RETRY_BUSY_AFTER),
+            (_, Self::Unrecorded(_)) => problem = problem.retry_after(RETRY_UNRECORDED_AFTER),
+            _ => {}
+        }
+        let mut response = problem.into_response();
+        let marker = HeaderValue::from_static("1");
+        response.headers_mut().insert(RELAY_ERROR, marker);
+        response
+    }
+
+    fn answer(&self) -> Answer {
+        use Delivery::NotSent;
         use StatusCode as S;
-        let (status, code, delivery, error, title) = match &self {
+        match self {
             Self::Deactivated => (
                 S::CONFLICT,
                 "connection-deactivated",
@@ -76,20 +157,17 @@ impl Refusal {
                 "http_request_denied",
                 "The connection is deactivated",
             ),
-            Self::Denied(Denied::UnknownUpstream) => (
+            Self::Denied(Denial {
+                reason: Denied::UnknownUpstream,
+                ..
+            }) => (
                 S::NOT_FOUND,
                 "unknown-upstream",
                 NotSent,
                 "destination_not_found",
                 "The private side has no such upstream",
             ),
-            Self::Denied(
-                Denied::Ambiguous(_)
-                | Denied::Override(_)
-                | Denied::ByRule
-                | Denied::Unmet
-                | Denied::NoRule,
-            ) => (
+            Self::Denied(_) => (
                 S::FORBIDDEN,
                 "denied-by-policy",
                 NotSent,
@@ -125,30 +203,14 @@ impl Refusal {
                 "The private side cannot read a credential that this upstream needs",
             ),
             Self::Upstream(error) => upstream(error),
-        };
-        let detail = match &self {
-            Self::Denied(denied) => denied.to_string(),
-            Self::Credential(error @ CredentialError::OwnParameter(_)) => error.to_string(),
-            Self::Upstream(error) => error.to_string(),
-            Self::Deactivated | Self::NotSupported | Self::Loop | Self::Credential(_) => {
-                title.to_owned()
-            }
-        };
-        let delivery = match delivery {
-            NotSent => "not-sent",
-            Unknown => "unknown",
-        };
-        let mut problem = Problem::new(status, code, title)
-            .proxy_status("agent", error, &detail)
-            .detail(detail)
-            .member(DELIVERY, delivery);
-        if status == S::TOO_MANY_REQUESTS {
-            problem = problem.retry_after(RETRY_BUSY_AFTER);
+            Self::Unrecorded(delivery) => (
+                S::SERVICE_UNAVAILABLE,
+                "audit-unavailable",
+                *delivery,
+                "proxy_internal_error",
+                "The private side cannot write its audit log, and takes no call until it can",
+            ),
         }
-        let mut response = problem.into_response();
-        let marker = HeaderValue::from_static("1");
-        response.headers_mut().insert(RELAY_ERROR, marker);
-        response
     }
 }
 

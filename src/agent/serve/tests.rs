@@ -281,12 +281,17 @@ impl Agent {
 }
 
 struct Owner {
+    connection: Arc<str>,
     is_active: Mutex<bool>,
     go_aheads: Mutex<Vec<String>>,
     went_ahead: Notify,
 }
 
 impl LinkOwner for Owner {
+    fn connection(&self) -> &Arc<str> {
+        &self.connection
+    }
+
     fn is_active(&self) -> bool {
         *self.is_active.lock().unwrap()
     }
@@ -325,8 +330,10 @@ async fn agent(url: &str) -> Agent {
     let calls = Arc::new(Calls::new(
         Gateway::open(&[config], None).unwrap(),
         "agent-test",
+        Audit::off(),
     ));
     let owner = Arc::new(Owner {
+        connection: "acme_to_widgets".into(),
         is_active: Mutex::new(true),
         go_aheads: Mutex::default(),
         went_ahead: Notify::new(),

@@ -5,7 +5,9 @@ use std::time::Duration;
 use clap::Args;
 use http::Method;
 
-use crate::agent::status::{AgentStatus, ConnectionState, ConnectionStatus, UpstreamStatus};
+use crate::agent::status::{
+    AgentStatus, AuditStatus, ConnectionState, ConnectionStatus, UpstreamStatus,
+};
 use crate::cli::daemon::Daemon;
 use crate::cli::exit_code::Failure;
 use crate::cli::output::{print, print_json, printable, table};
@@ -59,7 +61,29 @@ fn describe(status: &AgentStatus) -> String {
     text.push_str(&connection_rows(&status.connections));
     text.push('\n');
     text.push_str(&upstream_rows(&status.upstreams));
+    text.push('\n');
+    text.push_str(&audit_line(status.audit.as_ref()));
     text
+}
+
+fn audit_line(audit: Option<&AuditStatus>) -> String {
+    let Some(audit) = audit else {
+        return "No audit log (audit.enabled = false).\n".to_owned();
+    };
+    let head = format!(
+        "{} lines, head {}",
+        audit.line,
+        printable(audit.hash.as_deref().unwrap_or("none"))
+    );
+    match &audit.why {
+        None => format!("Audit log: written; {head}\n"),
+        Some(why) => format!(
+            "Audit log: CANNOT BE WRITTEN since {}, so no call is taken ({} refused so far): {}; {head}\n",
+            printable(audit.since.as_deref().unwrap_or("the start")),
+            audit.refused,
+            printable(why)
+        ),
+    }
 }
 
 /// The connections as a table, and below it a line for each that someone should look at.

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::in_process::{Home, InProcess, ask, private_directory};
+use super::program::{AGENT, Daemon};
 use super::wait_until;
 
 /// Where an agent keeps what outlives it.
@@ -61,6 +62,13 @@ impl AgentHome {
 
     pub(crate) fn state(&self) -> PathBuf {
         self.directory.path().join("state")
+    }
+
+    /// Starts an agent there in a process of its own.
+    pub(crate) fn process(&self) -> Daemon {
+        let config = self.file();
+        let arguments = ["run", "--config", config.to_str().unwrap()];
+        Daemon::start(AGENT, &arguments, &self.directory.path().join("log"))
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::super::*;
+use crate::agent::audit::Audit;
 use crate::agent::command::{self, Commands};
 use crate::agent::config::tests::read;
 use crate::agent::state::Standing;
@@ -278,7 +279,7 @@ impl Stage {
         self.shutdown = Shutdown::new();
         let (commands, received) = command::channel();
         let config = read("[network]\nproxy = 'none'\n").unwrap();
-        let live = Arc::new(Live::new(&config).unwrap());
+        let live = Arc::new(Live::new(&config, Audit::off()).unwrap());
         let (supervisor, _) = Supervisor::new(
             Arc::clone(&self.state),
             live,

@@ -1,0 +1,124 @@
+//! The audit log: one line for each call, allowed or not, before its answer is whole.
+//!
+//! Apart from the debug log, for the security officer of the private side. `docs/audit.md` has the format
+//! and what it withstands. Never a body, never a secret. What cannot be written down is not done: while
+//! the log cannot be written, no call is begun.
+//!
+//! ```text
+//!  call's task: Account ──notes──► Desk ──batches──► Writer (a thread) ──► LogFile, then further targets
+//!       ▲  the end of the answer waits                    │
+//!       └────────────────── written ◄─────────────────────┘
+//! ```
+
+mod account;
+mod body;
+mod chain;
+mod desk;
+mod entry;
+mod file;
+mod line;
+mod target;
+mod verify;
+mod writer;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use http::Request;
+
+pub use account::Account;
+pub use body::Received;
+pub use chain::{Flaw, Hash, Head, NotAHash};
+pub use desk::{Health, Trouble, Unavailable};
+pub use entry::End;
+pub use file::files_of;
+pub use line::{Decision, Finish, Outcome};
+pub use verify::{Finding, Verified, Verifier};
+
+use self::desk::Desk;
+use self::entry::Asked;
+use self::writer::Writer;
+use crate::agent::config::AuditConfig;
+
+/// The audit log of this process, or that there is none.
+#[derive(Debug, Default)]
+pub struct Audit {
+    desk: Option<Arc<Desk>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Audit {
+    /// No log.
+    #[must_use]
+    pub fn off() -> Self {
+        Self::default()
+    }
+
+    /// Begins to write as configured. Whether that works shows in [`health`](Self::health): where it does
+    /// not, it is tried again and again, and no call is taken meanwhile.
+    #[must_use]
+    pub fn start(config: &AuditConfig) -> Self {
+        if !config.enabled {
+            return Self::off();
+        }
+        let desk = Arc::new(Desk::new());
+        let writer = Writer::new(Arc::clone(&desk), config.clone()).spawn();
+        if let Err(error) = &writer {
+            tracing::error!(%error, "there is no thread for the audit log: no call is taken");
+            let trouble = Trouble {
+                since: SystemTime::now(),
+                why: format!("there is no thread to write it: {error}; restart the agent"),
+            };
+            desk.set_trouble(Some(trouble), 0);
+        }
+        Self {
+            desk: Some(desk),
+            writer: Mutex::new(writer.ok()),
+        }
+    }
+
+    /// Opens the account of a call.
+    ///
+    /// # Errors
+    /// When it could not be written down, and must not be made.
+    pub fn open<B>(
+        &self,
+        request: &Request<B>,
+        connection: &Arc<str>,
+    ) -> Result<Account, Unavailable> {
+        let asked = Asked::of(request, Arc::clone(connection));
+        Account::open(asked, self.desk.as_ref())
+    }
+
+    /// How the log fares; nothing where there is none.
+    #[must_use]
+    pub fn health(&self) -> Option<Health> {
+        self.desk.as_ref().map(|desk| desk.health())
+    }
+
+    /// Writes what was handed in and a last line, and ends. Blocks.
+    pub fn stop(&self) {
+        let Some(desk) = &self.desk else { return };
+        desk.stop();
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(writer) = writer {
+            // It has no way to panic, and nobody is left to be told.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Drop for Audit {
+    /// Where nobody has stopped it: so that the file is free for the next.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests;

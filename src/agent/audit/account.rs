@@ -1,0 +1,168 @@
+//! The account of one call, kept by its own task: what is noted goes into the log, and nothing whole leaves
+//! before it is there.
+//!
+//! Dropped before its end, the account is closed by itself: the caller, or the link, has gone away.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::Response;
+use http_body::Body as _;
+use tokio::time::Sleep;
+
+use super::body::{Held, Received};
+use super::desk::{Desk, Note, Unavailable};
+use super::entry::{Asked, End, Entry, Which};
+use super::line::Finish;
+use crate::agent::policy::Permitted;
+use crate::body::{self, Body};
+use crate::tunnel::{TunnelEnd, Tunnelled};
+
+/// The end of an answer waits so long for its line. Writing takes microseconds; where it takes longer than
+/// this the disk does not answer, and the caller should not wait for it for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One call's account.
+#[derive(Debug)]
+pub struct Account {
+    entry: Arc<Entry>,
+    /// Where lines are handed in, unless there is no log.
+    desk: Option<(u64, Arc<Desk>)>,
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl Account {
+    /// Opens an account with the desk; without one it notes nothing.
+    pub(super) fn open(asked: Asked, desk: Option<&Arc<Desk>>) -> Result<Self, Unavailable> {
+        let (entry, desk) = match desk {
+            None => (Arc::new(Entry::new(asked)), None),
+            Some(desk) => {
+                let (number, entry) = desk.begin(asked)?;
+                (entry, Some((number, Arc::clone(desk))))
+            }
+        };
+        Ok(Self {
+            entry,
+            desk,
+            patience: None,
+        })
+    }
+
+    /// Keeps the permit of the call, and lends it.
+    pub fn permit(&self, permitted: Permitted) -> &Permitted {
+        self.entry.permit(permitted)
+    }
+
+    /// The body of the request, counted as it is passed on.
+    pub fn received<B>(&self, body: B) -> Received<B> {
+        Received::new(body, Arc::clone(&self.entry))
+    }
+
+    /// The agent itself answers. Returns when that is written down.
+    ///
+    /// # Errors
+    /// When it could not be.
+    pub async fn refuse(mut self, end: End) -> Result<(), Unavailable> {
+        self.close(end);
+        self.written(Which::End).await
+    }
+
+    /// The upstream answers. The whole answer leaves only once that is written down: of one without a
+    /// body the head, of all others the last piece.
+    ///
+    /// # Errors
+    /// When an answer without a body could not be written down.
+    pub async fn pass(mut self, response: Response<Body>) -> Result<Response<Body>, Unavailable> {
+        self.entry.answer(response.status());
+        if self.desk.is_none() {
+            return Ok(response);
+        }
+        if response.body().is_end_stream() {
+            self.answered(Finish::Whole);
+            self.written(Which::End).await?;
+            return Ok(response);
+        }
+        Ok(response.map(|body| body::streaming(Held::new(body, self))))
+    }
+
+    /// The upstream opened a WebSocket. Returns when that is written down; its end comes with
+    /// [`carried`](Self::carried).
+    ///
+    /// # Errors
+    /// When it could not be.
+    pub async fn switch(&mut self, status: http::StatusCode) -> Result<(), Unavailable> {
+        self.entry.answer(status);
+        self.hand_in(Which::Open);
+        self.written(Which::Open).await
+    }
+
+    /// The WebSocket has ended.
+    pub fn carried(self, tunnelled: &Tunnelled) {
+        let entry = &self.entry;
+        entry
+            .request_bytes
+            .store(tunnelled.forth, Ordering::Relaxed);
+        entry
+            .response_bytes
+            .store(tunnelled.back, Ordering::Relaxed);
+        self.answered(match tunnelled.end {
+            TunnelEnd::Closed | TunnelEnd::Idle => Finish::Whole,
+            TunnelEnd::Broken(_) => Finish::BrokenOff,
+        });
+    }
+
+    pub(super) fn count(&self, bytes: u64) {
+        let count = &self.entry.response_bytes;
+        count.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The answer has ended.
+    pub(super) fn answered(&self, finish: Finish) {
+        self.close(self.entry.answered(finish));
+    }
+
+    /// Ready when the line is in the file, or has not come there in time.
+    pub(super) fn poll_written(
+        &mut self,
+        which: Which,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Unavailable>> {
+        if self.desk.is_none() || self.entry.poll_written(which, context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let patience = self
+            .patience
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(PATIENCE)));
+        ready!(patience.as_mut().poll(context));
+        Poll::Ready(Err(Unavailable))
+    }
+
+    async fn written(&mut self, which: Which) -> Result<(), Unavailable> {
+        poll_fn(|context| self.poll_written(which, context)).await
+    }
+
+    fn close(&self, end: End) {
+        if self.entry.end(end) {
+            self.hand_in(Which::End);
+        }
+    }
+
+    fn hand_in(&self, which: Which) {
+        if let Some((number, desk)) = &self.desk {
+            let entry = Arc::clone(&self.entry);
+            desk.hand_in(*number, Note { entry, which });
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        if self.desk.is_some() && !self.entry.has_ended() {
+            self.close(self.entry.given_up());
+        }
+    }
+}

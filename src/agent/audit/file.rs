@@ -1,0 +1,269 @@
+//! The file of the audit log on disk: opened, locked, continued, appended to, rotated.
+//!
+//! What was found in a file is never changed: a line that a crash tore stays, and the next line tells of
+//! it. The one thing ever cut away is what this process itself has just failed to write. All calls block.
+
+mod rotated;
+mod tail;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::statvfs::statvfs;
+use nix::unistd::geteuid;
+
+pub(super) use rotated::Removed;
+pub use rotated::files_of;
+pub(super) use tail::{Tail, Torn};
+
+use super::chain::Head;
+use crate::atomic_file::{DirectoryError, check_private_directory};
+
+/// The log is the daemon's alone.
+const MODE: u32 = 0o600;
+/// The bits that let anyone but the owner in.
+const FOREIGN_BITS: u32 = 0o077;
+/// With less room than this a file system counts as full: the lines of the calls under way, and those of
+/// other programs, need some, and calls are to be refused before they are sent, not after.
+const ROOM_NEEDED: u64 = 1024 * 1024;
+
+/// The file that lines are appended to, held by this process alone.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    file: Arc<Flock<File>>,
+    path: PathBuf,
+    length: u64,
+    begun: Option<String>,
+}
+
+/// Why lines cannot be written. The text names the remedy.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    /// The directory is missing, not ours, or open to others.
+    #[error("the directory of the audit log cannot be used")]
+    Directory(#[source] DirectoryError),
+    /// Something else than a file is there.
+    #[error("{0:?} is not a regular file; move it away")]
+    NotRegular(PathBuf),
+    /// The file is somebody else's, or open to others.
+    #[error(
+        "{path:?} must belong to user {own} alone; run: chown {own} {path:?}; chmod 0600 {path:?}"
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// The user id of this process.
+        own: u32,
+    },
+    /// Another process writes to it.
+    #[error("another process writes to {0:?}; give each agent a file of its own (audit.file)")]
+    InUse(PathBuf),
+    /// It ends with so much that is no line of ours that it is not continued.
+    #[error("{0:?} does not end like an audit log; move it away")]
+    Foreign(PathBuf),
+    /// The file system has no room.
+    #[error("the file system of {0:?} is full; make room on it")]
+    Full(PathBuf),
+    /// The file is not in its place any more.
+    #[error("{0:?} was moved or removed while it was written to")]
+    Moved(PathBuf),
+    /// A line could not be made, which is a defect.
+    #[error("a line could not be made")]
+    Line(#[source] serde_json::Error),
+    /// The operating system refused a step.
+    #[error("could not {action} {path:?}")]
+    Io {
+        /// The step, as a verb.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl FileError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| match source.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOSPC | Errno::EDQUOT) => Self::Full(path.to_owned()),
+            _ => Self::Io {
+                action,
+                path: path.to_owned(),
+                source,
+            },
+        }
+    }
+}
+
+impl LogFile {
+    /// Opens the file at `path`, or makes it, and tells what is at its end. Of an empty file, what is at
+    /// the end of the latest of the rotated files beside it.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub(super) fn open(path: &Path) -> Result<(Self, Tail), FileError> {
+        check_private_directory(directory_of(path)).map_err(FileError::Directory)?;
+        let file = open_locked(path)?;
+        let length = file
+            .metadata()
+            .map_err(FileError::io("look at", path))?
+            .len();
+        let mut log = Self {
+            file: Arc::new(file),
+            path: path.to_owned(),
+            length,
+            begun: None,
+        };
+        log.check_place()?;
+        log.begun = tail::first_time(&log.file).map_err(FileError::io("read", path))?;
+        let tail = match tail::read(&log.file, length).map_err(FileError::io("read", path))? {
+            Tail::Empty => rotated::last_head(path)?.map_or(Tail::Empty, Tail::Whole),
+            Tail::Foreign => return Err(FileError::Foreign(path.to_owned())),
+            Tail::Torn(torn) if torn.head == Head::BEGINNING => {
+                let head = rotated::last_head(path)?.unwrap_or(torn.head);
+                Tail::Torn(Torn { head, ..torn })
+            }
+            tail @ (Tail::Whole(_) | Tail::Torn(_)) => tail,
+        };
+        Ok((log, tail))
+    }
+
+    /// Appends whole lines: all of them, or none.
+    ///
+    /// # Errors
+    /// When the system does not take them.
+    pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), FileError> {
+        if let Err(error) = (&**self.file).write_all(lines) {
+            // So that a part of a line does not stay. If that fails, too, the next opening finds it.
+            self.file.set_len(self.length).unwrap_or_default();
+            return Err(FileError::io("write to", &self.path)(error));
+        }
+        self.length += lines.len() as u64;
+        Ok(())
+    }
+
+    /// Whether the file is still the one at its path, and has room.
+    ///
+    /// # Errors
+    /// When not.
+    pub(super) fn check_place(&self) -> Result<(), FileError> {
+        let held = self.file.metadata();
+        let held = held.map_err(FileError::io("look at", &self.path))?;
+        let moved = |_| FileError::Moved(self.path.clone());
+        let there = fs::symlink_metadata(&self.path).map_err(moved)?;
+        if (held.dev(), held.ino()) != (there.dev(), there.ino()) {
+            return Err(FileError::Moved(self.path.clone()));
+        }
+        let room = statvfs(directory_of(&self.path));
+        let room = room.map_err(|errno| FileError::io("look at", &self.path)(errno.into()))?;
+        // Their types differ between platforms.
+        let free = u128::from(room.blocks_available()) * u128::from(room.fragment_size());
+        if free < u128::from(ROOM_NEEDED) {
+            return Err(FileError::Full(self.path.clone()));
+        }
+        Ok(())
+    }
+
+    /// How long it is, in bytes.
+    #[must_use]
+    pub(super) const fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The time in its first line, when it had one as it was opened.
+    #[must_use]
+    pub(super) fn begun(&self) -> Option<&str> {
+        self.begun.as_deref()
+    }
+
+    /// Puts the file aside under a name that ends with the number of its last line, and begins another;
+    /// removes the oldest of those that were put aside, so that `keep` remain.
+    ///
+    /// # Errors
+    /// When the system refuses; the file is then in its place, or found there as empty.
+    pub(super) fn rotate(
+        self,
+        head: Head,
+        keep: usize,
+    ) -> Result<(Self, Option<Removed>), FileError> {
+        self.sync()?;
+        let path = self.path;
+        rotated::put_aside(&path, head)?;
+        let file = open_locked(&path)?;
+        let removed = rotated::remove_oldest(&path, keep)?;
+        let directory = directory_of(&path);
+        File::open(directory)
+            .and_then(|opened| opened.sync_all())
+            .map_err(FileError::io("sync", directory))?;
+        let log = Self {
+            file: Arc::new(file),
+            path,
+            length: 0,
+            begun: None,
+        };
+        Ok((log, removed))
+    }
+
+    /// What syncs the file, for another thread.
+    #[must_use]
+    pub(super) fn handle(&self) -> Arc<Flock<File>> {
+        Arc::clone(&self.file)
+    }
+
+    /// Returns when what was appended is on the disk.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub(super) fn sync(&self) -> Result<(), FileError> {
+        self.file
+            .sync_data()
+            .map_err(FileError::io("sync", &self.path))
+    }
+}
+
+fn open_locked(path: &Path) -> Result<Flock<File>, FileError> {
+    if let Ok(there) = fs::symlink_metadata(path)
+        && !there.is_file()
+    {
+        return Err(FileError::NotRegular(path.to_owned()));
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(MODE)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(path)
+        .map_err(FileError::io("open", path))?;
+    let metadata = file.metadata().map_err(FileError::io("look at", path))?;
+    if !metadata.is_file() {
+        return Err(FileError::NotRegular(path.to_owned()));
+    }
+    let own = geteuid().as_raw();
+    if metadata.uid() != own || metadata.mode() & FOREIGN_BITS != 0 {
+        let path = path.to_owned();
+        return Err(FileError::Exposed { path, own });
+    }
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        if errno == Errno::EWOULDBLOCK {
+            FileError::InUse(path.to_owned())
+        } else {
+            FileError::io("lock", path)(errno.into())
+        }
+    })
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests;

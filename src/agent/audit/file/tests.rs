@@ -1,0 +1,196 @@
+//! The file under the log: continued where it ends, put aside in time, and nobody else's.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::agent::audit::chain::Hash;
+use crate::agent::audit::line::{Daemon, Fields};
+
+#[test]
+fn a_file_is_continued_where_it_ends() {
+    let place = Place::new();
+    let (mut log, tail) = place.open();
+    assert_eq!((tail, log.begun()), (Tail::Empty, None));
+    let (lines, head) = lines(Head::BEGINNING, 3);
+    log.append(&lines).unwrap();
+    drop(log);
+    let (log, tail) = place.open();
+    assert_eq!(tail, Tail::Whole(head));
+    assert_eq!(log.length(), lines.len() as u64);
+    assert_eq!(log.begun(), Some("2026-01-01T00:00:00.000Z"));
+    assert_eq!(place.mode(), 0o600);
+}
+
+#[test]
+fn what_a_crash_tore_is_told_and_kept() {
+    for torn in ["{\"v\":1,\"se", "{\"v\":1,\"se\nand\n", "\n"] {
+        let place = Place::new();
+        let (lines, head) = lines(Head::BEGINNING, 2);
+        let bytes = [&lines, torn.as_bytes()].concat();
+        place.write(&bytes);
+        let (_, tail) = place.open();
+        let expected = Torn {
+            head,
+            bytes: torn.len() as u64,
+            hash: Hash::of(torn.as_bytes()),
+            is_terminated: torn.ends_with('\n'),
+        };
+        assert_eq!(tail, Tail::Torn(expected));
+        assert_eq!(fs::read(place.file()).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_torn_tail_of_more_than_one_window_is_found() {
+    let place = Place::new();
+    let (lines, head) = lines(Head::BEGINNING, 1);
+    let torn = vec![0; 300 * 1024];
+    place.write(&[&lines, &torn[..]].concat());
+    let (_, Tail::Torn(found)) = place.open() else {
+        panic!("not torn");
+    };
+    assert_eq!((found.head, found.bytes), (head, 300 * 1024));
+}
+
+#[test]
+fn a_file_that_is_no_log_is_left_alone() {
+    let place = Place::new();
+    place.write(&vec![b'x'; 5 * 1024 * 1024]);
+    assert!(matches!(
+        LogFile::open(&place.file()),
+        Err(FileError::Foreign(_))
+    ));
+    fs::remove_file(place.file()).unwrap();
+    std::os::unix::fs::symlink("/dev/null", place.file()).unwrap();
+    assert!(matches!(
+        LogFile::open(&place.file()),
+        Err(FileError::NotRegular(_))
+    ));
+}
+
+#[test]
+fn a_file_or_directory_that_lets_others_in_is_not_written_to() {
+    let place = Place::new();
+    place.write(b"");
+    let chmod = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    chmod(&place.file(), 0o640);
+    assert!(matches!(
+        LogFile::open(&place.file()),
+        Err(FileError::Exposed { .. })
+    ));
+    chmod(&place.file(), 0o600);
+    chmod(place.0.path(), 0o755);
+    assert!(matches!(
+        LogFile::open(&place.file()),
+        Err(FileError::Directory(_))
+    ));
+}
+
+#[test]
+fn only_one_writes() {
+    let place = Place::new();
+    let (_held, _) = place.open();
+    assert!(matches!(
+        LogFile::open(&place.file()),
+        Err(FileError::InUse(_))
+    ));
+}
+
+#[test]
+fn a_file_that_was_moved_or_removed_is_noticed() {
+    let place = Place::new();
+    let (log, _) = place.open();
+    log.check_place().unwrap();
+    fs::rename(place.file(), place.0.path().join("elsewhere")).unwrap();
+    assert!(matches!(log.check_place(), Err(FileError::Moved(_))));
+    place.write(b"another");
+    assert!(matches!(log.check_place(), Err(FileError::Moved(_))));
+}
+
+#[test]
+fn rotation_keeps_the_chain_and_the_newest_files() {
+    let place = Place::new();
+    let (mut log, _) = place.open();
+    let mut head = Head::BEGINNING;
+    let mut removed = Vec::new();
+    for _ in 0..4 {
+        let (bytes, next) = lines(head, 2);
+        head = next;
+        log.append(&bytes).unwrap();
+        let (rotated, gone) = log.rotate(head, 2).unwrap();
+        log = rotated;
+        removed.extend(gone);
+    }
+    let through = |through| Removed { through, files: 1 };
+    assert_eq!(removed, [through(2), through(4)]);
+    let names: Vec<_> = files_of(&place.file())
+        .unwrap()
+        .iter()
+        .map(|file| file.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    let expected = ["a.jsonl.000000000006", "a.jsonl.000000000008", "a.jsonl"];
+    assert_eq!(names, expected);
+    drop(log);
+    // Stopped just after a rotation: the chain goes on from the file put aside.
+    let (_, tail) = place.open();
+    assert_eq!(tail, Tail::Whole(head));
+}
+
+#[test]
+fn rotation_takes_no_other_file_s_place() {
+    let place = Place::new();
+    let (mut log, _) = place.open();
+    let (bytes, head) = lines(Head::BEGINNING, 1);
+    let taken = place.0.path().join("a.jsonl.000000000001");
+    fs::write(&taken, "somebody's").unwrap();
+    log.append(&bytes).unwrap();
+    log.rotate(head, 5).unwrap();
+    assert_eq!(fs::read(&taken).unwrap(), b"somebody's");
+    let namesake = place.0.path().join("a.jsonl.000000000001-1");
+    assert_eq!(fs::read(namesake).unwrap(), bytes);
+}
+
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        Self(directory)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("a.jsonl")
+    }
+
+    fn open(&self) -> (LogFile, Tail) {
+        LogFile::open(&self.file()).unwrap()
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        fs::write(self.file(), bytes).unwrap();
+        fs::set_permissions(self.file(), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn mode(&self) -> u32 {
+        fs::metadata(self.file()).unwrap().mode() & 0o777
+    }
+}
+
+/// The next lines of a chain.
+fn lines(mut head: Head, count: usize) -> (Vec<u8>, Head) {
+    let mut bytes = Vec::new();
+    for _ in 0..count {
+        let fields = Fields::Start(Daemon {
+            software: "test",
+            process: 1,
+        });
+        let time = "2026-01-01T00:00:00.000Z";
+        head = head.seal(time, &fields, &mut bytes).unwrap();
+    }
+    (bytes, head)
+}

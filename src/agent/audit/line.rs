@@ -1,0 +1,184 @@
+//! What stands in a line of the audit log: the format of `docs/audit.md`.
+//!
+//! Pure. Never a body, never a header, never the value of a query parameter that the rule does not list.
+
+use http::uri::PathAndQuery;
+use serde::Serialize;
+
+/// What stands for the value of a query parameter. The brackets cannot stand in a query themselves.
+const REDACTED: &str = "<redacted>";
+
+/// What a line tells beside its time and its place in the chain. Members are only added within a version.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub(super) enum Fields<'a> {
+    /// The daemon began to write.
+    Start(Daemon<'a>),
+    /// The daemon ends, and with it every call.
+    Stop(Daemon<'a>),
+    /// A call that lasts: what is known of it so far. Its `call` follows.
+    Open(Call<'a>),
+    /// A call, at its end.
+    Call(Call<'a>),
+    /// What was found after the last whole line when the file was opened. It stays where it is.
+    Torn {
+        /// How much it is.
+        torn_bytes: u64,
+        /// The hash of these bytes.
+        torn_hash: String,
+    },
+    /// Files that were removed because there were more than `keep`.
+    Pruned {
+        /// The last of their lines.
+        through: u64,
+        /// How many files.
+        files: u64,
+    },
+    /// Writing works again. The lines of the calls that were under way follow.
+    Resumed {
+        /// Since when it did not work.
+        since: &'a str,
+        /// Calls that were refused meanwhile, and have no line.
+        refused: u64,
+        /// What was wrong.
+        why: &'a str,
+    },
+}
+
+/// The program that writes.
+#[derive(Debug, Serialize)]
+pub(super) struct Daemon<'a> {
+    /// Program and version.
+    pub software: &'a str,
+    /// Its process.
+    pub process: u32,
+}
+
+/// One call.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Call<'a> {
+    /// The connection's name.
+    pub connection: &'a str,
+    /// The label of the caller's token, as the relay tells it.
+    pub caller: Option<&'a str>,
+    /// The relay's number of the call.
+    pub request: Option<&'a str>,
+    /// The upstream's name, as it was asked for.
+    pub upstream: &'a str,
+    /// The method; that of a WebSocket's handshake.
+    pub method: &'a str,
+    /// Whether a WebSocket was asked for.
+    pub websocket: bool,
+    /// The path, byte for byte as it was matched and sent.
+    pub path: &'a str,
+    /// The query, with values only where the rule lists their parameter.
+    pub query: Option<String>,
+    /// The rule that decided.
+    pub rule: Option<&'a str>,
+    /// What was decided.
+    pub decision: Decision,
+    /// Why the agent itself answered: the code of the problem document.
+    pub reason: Option<&'a str>,
+    /// The reason in words, where the code does not say all.
+    pub detail: Option<&'a str>,
+    /// The status of the answer.
+    pub status: Option<u16>,
+    /// Bytes of the request's body that were passed on.
+    pub request_bytes: u64,
+    /// Bytes of the answer's body that were passed on.
+    pub response_bytes: u64,
+    /// Since its head arrived, in milliseconds.
+    pub duration_ms: f64,
+    /// Whether it is known what became of the call.
+    pub outcome: Outcome,
+    /// How the answer ended; nothing of a call that has not.
+    pub end: Option<Finish>,
+}
+
+/// What was decided about a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    /// A rule allows it.
+    Allowed,
+    /// The rules do not allow it.
+    Denied,
+    /// Something else kept it from being sent: a limit, a loop, a credential, the connection's state.
+    Refused,
+    /// The caller went away before anything was decided.
+    None,
+}
+
+/// Whether it is known what became of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The upstream answered, or the call was certainly not sent.
+    Known,
+    /// The upstream may have carried it out.
+    Unknown,
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finish {
+    /// With its last byte.
+    Whole,
+    /// The upstream broke it off.
+    BrokenOff,
+    /// The caller, or the link, went away before.
+    GivenUp,
+}
+
+/// The query of a call, with the values of those parameters only that are `listed`. A part without a
+/// name has no value that could be told from it, and is left out whole.
+#[must_use]
+pub(super) fn redacted(target: &PathAndQuery, listed: &[String]) -> Option<String> {
+    let query = target.query()?;
+    let mut shown = String::with_capacity(query.len() + REDACTED.len());
+    for (at, part) in query.split('&').enumerate() {
+        if at > 0 {
+            shown.push('&');
+        }
+        match part.split_once('=') {
+            _ if part.is_empty() => {}
+            Some((name, value)) if listed.iter().any(|it| it == name) => {
+                // Some services take a semicolon for the beginning of another parameter.
+                match value.contains(';') {
+                    true => shown.extend([name, "=", REDACTED]),
+                    false => shown.push_str(part),
+                }
+            }
+            Some((name, _)) => shown.extend([name, "=", REDACTED]),
+            None => shown.push_str(REDACTED),
+        }
+    }
+    Some(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_shows_its_names_and_only_the_values_that_are_listed() {
+        let shown = |target: &str, listed: &[&str]| {
+            let listed: Vec<_> = listed.iter().map(|it| (*it).to_owned()).collect();
+            redacted(&target.parse().unwrap(), &listed)
+        };
+        assert_eq!(shown("/x", &[]), None);
+        assert_eq!(
+            shown("/x?a=1&b=2&&c", &["b"]).unwrap(),
+            "a=<redacted>&b=2&&<redacted>"
+        );
+        assert_eq!(
+            shown("/x?b=2;token=s", &["b"]).unwrap(),
+            "b=<redacted>",
+            "what another program would read as a parameter of its own"
+        );
+        assert_eq!(shown("/x?B=2", &["b"]).unwrap(), "B=<redacted>");
+        assert_eq!(shown("/x?", &[]).unwrap(), "");
+        assert_eq!(shown("/x?a=b=c", &[]).unwrap(), "a=<redacted>");
+    }
+}

@@ -1,0 +1,252 @@
+//! Accounts on one side, the file on the other.
+
+use std::fs;
+use std::io::BufReader;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::*;
+use crate::agent::config::Sync;
+use crate::body;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn every_call_has_its_line_before_its_answer_is_whole() {
+    let place = Place::new();
+    let audit = place.start().await;
+    let account = place.call(&audit, "/a?token=secret").unwrap();
+    account.refuse(refused()).await.unwrap();
+    assert_eq!(place.of_kind("call").len(), 1);
+
+    let account = place.call(&audit, "/empty").unwrap();
+    let answer = account.pass(Response::new(body::empty())).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(place.of_kind("call").len(), 2);
+
+    let account = place.call(&audit, "/full").unwrap();
+    let answer = account
+        .pass(Response::new(body::full("hello")))
+        .await
+        .unwrap();
+    assert_eq!(place.of_kind("call").len(), 2);
+    let mut body = answer.into_body();
+    let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(piece, "hello");
+    let calls = place.of_kind("call");
+    assert_eq!(calls.len(), 3, "the last piece came after the line");
+    assert!(body.frame().await.is_none());
+
+    drop(place.call(&audit, "/gone").unwrap());
+    audit.stop();
+    let calls = place.of_kind("call");
+    assert_eq!(calls.len(), 4);
+    assert_eq!(calls[0]["query"], "token=<redacted>");
+    assert_eq!(calls[0]["reason"], "loop-detected");
+    assert_eq!(calls[2]["response_bytes"], 5);
+    assert_eq!(calls[3]["end"], "given-up");
+    assert!(!place.text().contains("secret"));
+    let verified = place.verify().unwrap();
+    assert_eq!((verified.first, verified.lines), (1, 6));
+    assert_eq!(place.lines().last().unwrap()["kind"], "stop");
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_lets_no_call_begin_and_resumes_by_itself() {
+    let place = Place::new();
+    let audit = place.start().await;
+    let under_way = place.call(&audit, "/under-way").unwrap();
+    // As when its disk goes away: with the directory, what was in it is gone.
+    fs::remove_dir_all(place.directory()).unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let waiting = tokio::spawn(under_way.refuse(refused()));
+    until(|| audit.health().unwrap().trouble.is_some()).await;
+    let why = audit.health().unwrap().trouble.unwrap().why;
+    assert!(
+        why.contains("moved or removed") || why.contains("does not exist"),
+        "{why}"
+    );
+    assert!(place.call(&audit, "/refused").is_err());
+    assert!(!waiting.is_finished());
+    place.make_directory();
+    until(|| audit.health().unwrap().trouble.is_none()).await;
+    waiting.await.unwrap().unwrap();
+    place
+        .call(&audit, "/again")
+        .unwrap()
+        .refuse(refused())
+        .await
+        .unwrap();
+    audit.stop();
+    let lines = place.lines();
+    let kinds: Vec<_> = lines
+        .iter()
+        .map(|line| line["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["resumed", "call", "call", "stop"]);
+    assert_eq!(
+        (&lines[0]["seq"], &lines[0]["refused"]),
+        (&2.into(), &1.into())
+    );
+    assert_eq!(lines[1]["path"], "/under-way");
+    // What was lost with the directory is found to be missing.
+    let lost = place.verify();
+    assert!(
+        matches!(lost, Err(Finding::BeginningMissing { first: 2 })),
+        "{lost:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_torn_line_is_kept_and_told_of() {
+    let place = Place::new();
+    let audit = place.start().await;
+    place
+        .call(&audit, "/a")
+        .unwrap()
+        .refuse(refused())
+        .await
+        .unwrap();
+    drop(audit);
+    let mut text = place.text();
+    text.push_str("{\"v\":1,\"seq\":4,\"ti");
+    fs::write(place.file(), &text).unwrap();
+    let audit = place.start().await;
+    audit.stop();
+    assert!(place.text().starts_with(&text));
+    let verified = place.verify().unwrap();
+    assert_eq!((verified.torn, verified.lines), (1, 6));
+}
+
+#[tokio::test]
+async fn rotation_under_load_loses_no_line_and_breaks_no_chain() {
+    let mut place = Place::new();
+    place.config.max_size = 20 * 1024;
+    place.config.keep = 5;
+    let audit = Arc::new(place.start().await);
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..8 {
+        let (audit, place) = (Arc::clone(&audit), place.connection.clone());
+        callers.spawn(async move {
+            for call in 0..60 {
+                let account = account(&audit, &place, &format!("/{caller}/{call}")).unwrap();
+                account.refuse(refused()).await.unwrap();
+            }
+        });
+    }
+    callers.join_all().await;
+    audit.stop();
+    let verified = place.verify().unwrap();
+    assert!(verified.pruned.is_some());
+    // Start, stop, a line for each removal, and every call.
+    let pruned = verified.head.sequence - 482;
+    assert!(pruned > 0);
+    assert_eq!(files_of(place.file()).unwrap().len(), 6);
+}
+
+fn refused() -> End {
+    End {
+        decision: Decision::Refused,
+        reason: Some("loop-detected"),
+        detail: None,
+        rule: None,
+        status: Some(StatusCode::LOOP_DETECTED),
+        outcome: Outcome::Known,
+        finish: Finish::Whole,
+    }
+}
+
+fn account(audit: &Audit, connection: &Arc<str>, path: &str) -> Result<Account, Unavailable> {
+    let request = Request::get(format!("http://web{path}")).body(()).unwrap();
+    audit.open(&request, connection)
+}
+
+struct Place {
+    parent: TempDir,
+    config: AuditConfig,
+    connection: Arc<str>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let parent = tempfile::tempdir().unwrap();
+        let config = AuditConfig {
+            enabled: true,
+            file: parent.path().join("log/a.jsonl"),
+            max_size: 1 << 20,
+            max_age: DEADLINE * 1000,
+            keep: 2,
+            sync: Sync::Second,
+            also: Vec::new(),
+        };
+        let place = Self {
+            parent,
+            config,
+            connection: "acme_to_widgets".into(),
+        };
+        place.make_directory();
+        place
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.parent.path().join("log")
+    }
+
+    fn make_directory(&self) {
+        fs::create_dir(self.directory()).unwrap();
+        fs::set_permissions(self.directory(), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+
+    fn file(&self) -> &Path {
+        &self.config.file
+    }
+
+    /// A log that is open.
+    async fn start(&self) -> Audit {
+        let audit = Audit::start(&self.config);
+        until(|| audit.health().unwrap().trouble.is_none()).await;
+        audit
+    }
+
+    fn call(&self, audit: &Audit, path: &str) -> Result<Account, Unavailable> {
+        account(audit, &self.connection, path)
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.file()).unwrap()
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let text = self.text();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.collect()
+    }
+
+    fn of_kind(&self, kind: &str) -> Vec<Value> {
+        let mut lines = self.lines();
+        lines.retain(|line| line["kind"] == kind);
+        lines
+    }
+
+    fn verify(&self) -> Result<Verified, Finding> {
+        let mut verifier = Verifier::default();
+        for file in files_of(self.file()).unwrap() {
+            verifier.file(BufReader::new(fs::File::open(file).unwrap()))?;
+        }
+        verifier.finish(true)
+    }
+}
+
+async fn until(mut holds: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < DEADLINE, "waited in vain");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
