@@ -144,6 +144,12 @@ pub(in crate::agent) mod tests {
             query = { fields = "*", "maxResults?" = ["50", "100"] }
             headers = { "X-Trace?" = "*" }
             content_type = ["application/json"]
+            [[upstream.allow.body]]
+            pointer = "/fields/project/key"
+            matches = "OPS*"
+            [[upstream.allow.body]]
+            pointer = "/fields/priority"
+            one_of = ["low", 3, true]
             [[upstream.deny]]
             path = "/admin/{*rest}"
             callers = ["reports"]
@@ -175,7 +181,8 @@ pub(in crate::agent) mod tests {
             [
                 "deny /admin/{*rest} (callers reports)",
                 "GET, PUT /rest/api/2/issue/{key} (with %2f) (query fields=*, maxResults?=50|100) \
-                 (headers x-trace?=*) (application/json)"
+                 (headers x-trace?=*) (application/json) \
+                 (body /fields/project/key=OPS*, /fields/priority=low|3|true)"
             ]
         );
     }
@@ -219,6 +226,14 @@ pub(in crate::agent) mod tests {
             [[upstream.deny]]
             path = "/x"
             query = { a = [], b = 3 }
+            [[upstream.deny.body]]
+            pointer = "a"
+            equals = "x"
+            [[upstream.deny.body]]
+            pointer = "/a"
+            equals = 1.5
+            [[upstream.deny.body]]
+            pointer = "/a"
             [[upstream]]
             name = "jira"
             url = "https://jira.corp.local/?q=1"
@@ -255,6 +270,9 @@ pub(in crate::agent) mod tests {
             "upstream[jira].deny[#1].content_type: makes",
             "upstream[jira].deny[#2].query: has an empty list",
             "upstream[jira].deny[#2].query.b",
+            "upstream[jira].deny[#2].body[#1].pointer: makes",
+            "upstream[jira].deny[#2].body[#2].equals",
+            "upstream[jira].deny[#2].body[#3].pointer: has not exactly",
             "upstream[jira].name",
             "upstream[jira].addresses: has \"10.0.0.0/33\"",
             "upstream[cloud].url: cannot be called: 169.254.169.254 is a link-local address",
@@ -310,5 +328,5 @@ pub(in crate::agent) mod tests {
     }
 
     /// One more when a key is added, in `config/agent.toml` and here.
-    const KEYS_OF_THE_REFERENCE: usize = 37;
+    const KEYS_OF_THE_REFERENCE: usize = 39;
 }

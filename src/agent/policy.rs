@@ -33,7 +33,7 @@ use std::sync::Arc;
 use http::Method;
 use http::uri::PathAndQuery;
 
-pub use condition::Conditions;
+pub use condition::{Conditions, Expected, GivenBody, Literal, Predicate, WholeBody};
 pub use explain::{Explanation, Tried, explain};
 pub use head::Asked;
 pub use mismatch::{Mismatch, RuleError};
@@ -44,10 +44,23 @@ pub use rule::Rule;
 use self::path::PlainPath;
 use crate::name::Name;
 
+/// How much of a body is gathered for the rules that look at it: an issue with a long description has some ten
+/// KiB. Each call of such a rule can take so much memory.
+const DEFAULT_MAX_BODY: usize = 256 * 1024;
+
 /// Everything that may be asked: for each upstream, its rules.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    upstreams: BTreeMap<Arc<str>, Vec<Arc<PlacedRule>>>,
+    upstreams: BTreeMap<Arc<str>, RuleSet>,
+}
+
+/// The rules of one upstream.
+#[derive(Debug, Clone)]
+struct RuleSet {
+    /// Those that deny, then those that allow.
+    rules: Vec<Arc<PlacedRule>>,
+    /// How much of a body is gathered where a rule looks at it; nothing where none does.
+    gathers: Option<usize>,
 }
 
 /// Proof that a rule allows this method and path of this upstream. Made by [`decide`] alone.
@@ -91,6 +104,9 @@ pub enum Denied {
     /// A rule denies it.
     #[error("a rule of the private side denies this call")]
     ByRule,
+    /// A rule that could decide looks at the body, which is not given: gather up to so many bytes, and ask again.
+    #[error("the private side decides by the body, which is not given")]
+    NeedsBody(usize),
     /// A rule allows this method on this path, and asks for more than the call has.
     #[error("no rule of the private side allows this call with its query, headers and body")]
     Unmet,
@@ -108,10 +124,27 @@ impl Policy {
             .map(|(name, mut rules)| {
                 // Stable: each kind stays in its order.
                 rules.sort_by_key(|rule| !rule.denies());
-                (Arc::from(name.as_str()), place(rules))
+                (Arc::from(name.as_str()), RuleSet::new(rules))
             })
             .collect();
         Self { upstreams }
+    }
+
+    /// Whether some rule of the upstream looks at bodies. Where none does, no decision ever needs one.
+    #[must_use]
+    pub fn looks_at_bodies(&self, upstream: &str) -> bool {
+        let rules = self.upstreams.get(upstream);
+        rules.is_some_and(|rules| rules.gathers.is_some())
+    }
+}
+
+impl RuleSet {
+    fn new(rules: Vec<Rule>) -> Self {
+        let looks_at_body = rules.iter().any(Rule::looks_at_body);
+        Self {
+            gathers: looks_at_body.then_some(DEFAULT_MAX_BODY),
+            rules: place(rules),
+        }
     }
 }
 
@@ -158,7 +191,7 @@ fn consider(
         true => Denied::Ambiguous(Ambiguity::EncodedSlash),
         false => Denied::NoRule,
     };
-    for placed in rules {
+    for placed in &rules.rules {
         let rule = &placed.rule;
         let verdict = rule.check(asked, path);
         tried(rule, &verdict);
@@ -176,6 +209,9 @@ fn consider(
                     path_and_query: asked.path_and_query.clone(),
                     rule: Arc::clone(placed),
                 });
+            }
+            Err(Mismatch::BodyNotGiven) => {
+                return Err(Denied::NeedsBody(rules.gathers.unwrap_or_default()).into());
             }
             Err(Mismatch::EncodedDelimiter) => {
                 reason = Denied::Ambiguous(Ambiguity::EncodedDelimiter);

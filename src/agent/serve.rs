@@ -6,6 +6,7 @@
 //! rules nor addresses of the private network; those are in the log.
 
 mod gateway;
+mod gathering;
 mod refusal;
 
 use std::pin::Pin;
@@ -24,10 +25,11 @@ use tracing::debug;
 
 pub use gateway::{Gateway, GatewayError};
 
+use self::gathering::{CallBody, Gathering};
 use self::refusal::{Delivery, Refusal};
 use super::audit::{Account, Audit, Received, Unavailable};
 use super::credentials::Outgoing;
-use super::policy::{Asked, Denied, Permitted, decide};
+use super::policy::{Asked, Denial, Denied, GivenBody, Permitted, decide};
 use super::upstream::{Located, Websocket};
 use crate::body::{self, Body};
 use crate::forwarding::{self, RELAY_CALLER, RELAY_REQUEST_ID, Via};
@@ -61,6 +63,7 @@ pub trait LinkOwner: Send + Sync + 'static {
 /// The calls of all links, served from one configuration that can be replaced while in use.
 pub struct Calls {
     gateway: ArcSwap<Gateway>,
+    gathering: Gathering,
     via: Via,
     audit: Audit,
 }
@@ -68,7 +71,7 @@ pub struct Calls {
 /// What goes to an upstream beside the head of the call.
 enum Following {
     /// Of a request: what hyper is to know of it, and a body that may still stream.
-    Body(http::Extensions, Received<Incoming>),
+    Body(http::Extensions, Received<CallBody>),
     /// Of the wish for a WebSocket: the caller's end of it, once the caller has the head.
     Websocket(OnUpgrade),
 }
@@ -96,6 +99,7 @@ impl Calls {
     pub fn new(gateway: Gateway, pseudonym: &str, audit: Audit) -> Self {
         Self {
             gateway: ArcSwap::from_pointee(gateway),
+            gathering: Gathering::new(),
             via: Via::new(pseudonym),
             audit,
         }
@@ -132,7 +136,15 @@ impl Calls {
             return Refusal::Unrecorded(Delivery::NotSent).into_response();
         };
         let gateway = self.gateway.load_full();
-        let ended = match self.admit(owner, &gateway, &account, request) {
+        let request = match body_needed(&gateway, &request).filter(|_| owner.is_active()) {
+            // Apart, since few calls need it.
+            Some(limit) => Box::pin(self.gathering.gather(owner, request, limit))
+                .await
+                .map_err(Refusal::Gather),
+            None => Ok(request.map(CallBody::Streaming)),
+        };
+        let admitted = request.and_then(|it| self.admit(owner, &gateway, &account, it));
+        let ended = match admitted {
             Ok((permitted, headers, following)) => {
                 let answered = send(&gateway, permitted, headers, following).await;
                 answered.inspect_err(|refusal| refusal.log(permitted.upstream()))
@@ -167,7 +179,7 @@ impl Calls {
         owner: &Arc<dyn LinkOwner>,
         gateway: &Gateway,
         account: &'call Account,
-        request: Request<Incoming>,
+        request: Request<CallBody>,
     ) -> Result<(&'call Permitted, HeaderMap, Following), Refusal> {
         if !owner.is_active() {
             return Err(Refusal::Deactivated);
@@ -206,8 +218,34 @@ impl Calls {
     }
 }
 
-/// Asks the policy. A WebSocket is asked for as the GET that its handshake is.
-fn permit(gateway: &Gateway, request: &Request<Incoming>) -> Result<Permitted, Refusal> {
+/// How much of the body must be gathered before it can be decided whether the call is permitted.
+fn body_needed(gateway: &Gateway, request: &Request<Incoming>) -> Option<usize> {
+    let upstream = request.uri().authority()?;
+    if !gateway.policy.looks_at_bodies(upstream.as_str()) {
+        return None;
+    }
+    let given = gathering::given(request.body(), request.method());
+    match decide(&gateway.policy, &asked(request, given).ok()?) {
+        Err(Denial {
+            reason: Denied::NeedsBody(limit),
+            ..
+        }) => Some(limit),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// Asks the policy.
+fn permit(gateway: &Gateway, request: &Request<CallBody>) -> Result<Permitted, Refusal> {
+    let asked = asked(request, request.body().given(request.method()))?;
+    decide(&gateway.policy, &asked).map_err(|denial| {
+        let (reason, rule) = (denial.reason, denial.rule_name());
+        debug!(upstream = asked.upstream, %reason, rule, "a call was denied");
+        Refusal::Denied(denial)
+    })
+}
+
+/// What the policy is asked. A WebSocket is asked for as the GET that its handshake is.
+fn asked<'a, B>(request: &'a Request<B>, body: GivenBody<'a>) -> Result<Asked<'a>, Refusal> {
     let method = match (request.method(), request.extensions().get::<Protocol>()) {
         (&Method::CONNECT, Some(protocol)) if protocol.as_str() == WEBSOCKET => &Method::GET,
         (&Method::CONNECT, _) => return Err(Refusal::NotSupported),
@@ -218,17 +256,13 @@ fn permit(gateway: &Gateway, request: &Request<Incoming>) -> Result<Permitted, R
         return Err(Refusal::Denied(Denied::UnknownUpstream.into()));
     };
     let caller = request.headers().get(RELAY_CALLER);
-    let asked = Asked {
+    Ok(Asked {
         upstream: upstream.as_str(),
         method,
         path_and_query,
         headers: request.headers(),
         caller: caller.and_then(|label| label.to_str().ok()),
-    };
-    decide(&gateway.policy, &asked).map_err(|denial| {
-        let (reason, rule) = (denial.reason, denial.rule_name());
-        debug!(upstream = upstream.as_str(), %reason, rule, "a call was denied");
-        Refusal::Denied(denial)
+        body,
     })
 }
 

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use super::api::{ExplainAnswer, ExplainedRule};
 use crate::agent::config::UpstreamConfig;
-use crate::agent::policy::Asked;
+use crate::agent::policy::{Asked, GivenBody};
 use crate::agent::serve::Gateway;
 use crate::problem::Problem;
 
@@ -52,6 +52,7 @@ pub(super) fn explain(
         path_and_query: &path,
         headers: &question.headers,
         caller: question.caller.as_deref(),
+        body: GivenBody::NotGathered,
     });
     let rules: Vec<_> = explanation
         .tried

@@ -1,7 +1,7 @@
 //! The rules of an upstream, `[[upstream.deny]]` and `[[upstream.allow]]`.
 
-use crate::agent::policy::{Conditions, Rule, RuleError, Values};
-use crate::config_file::{OneOrMany, Section};
+use crate::agent::policy::{Conditions, Expected, Literal, Predicate, Rule, RuleError, Values};
+use crate::config_file::{OneOrMany, Scalar, Section};
 use crate::error_chain::chain;
 use crate::name::Name;
 
@@ -74,7 +74,40 @@ fn check_conditions(section: &mut Section<'_>) -> Conditions {
         section.mistake("content_type", "names no type", remedy);
     }
     let with = conditions.clone().with_content_types(&types);
-    check_condition(section, "content_type", with).unwrap_or(conditions)
+    conditions = check_condition(section, "content_type", with).unwrap_or(conditions);
+    let body = section.sections("body").into_iter();
+    let with = conditions
+        .clone()
+        .with_body(body.filter_map(check_predicate).collect());
+    check_condition(section, "body", with).unwrap_or(conditions)
+}
+
+/// One `[[upstream.allow.body]]`.
+fn check_predicate(mut section: Section<'_>) -> Option<Predicate> {
+    let literal = |scalar| match scalar {
+        Scalar::Text(text) => Literal::Text(text),
+        Scalar::Integer(number) => Literal::Integer(number),
+        Scalar::Boolean(truth) => Literal::Boolean(truth),
+    };
+    let pointer = section.string("pointer");
+    let equals = section.optional_scalar("equals");
+    let one_of = section.optional_scalars("one_of");
+    let matches = section.optional_string("matches");
+    let keys = ["equals", "one_of", "matches"];
+    if keys.into_iter().filter(|key| section.has(key)).count() != 1 {
+        let remedy = "write one of equals = \"A\", one_of = [\"A\", \"B\"], matches = \"A*\"";
+        section.mistake("pointer", "has not exactly one comparison", remedy);
+        return None;
+    }
+    let exactly = equals.map(|it| vec![it]).or(one_of);
+    let exactly = exactly.map(|them| Expected::OneOf(them.into_iter().map(literal).collect()));
+    let like = matches.map(|pattern| Expected::Like(Values::like(&pattern)));
+    let mistake = |error: &RuleError| {
+        let problem = format!("makes no rule: {}", chain(error));
+        section.mistake("pointer", problem, "correct it");
+    };
+    let predicate = Predicate::new(&pointer?, exactly.or(like)?);
+    predicate.inspect_err(mistake).ok()
 }
 
 fn check_condition(

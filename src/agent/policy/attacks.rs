@@ -115,6 +115,7 @@ fn name(denied: Denied) -> &'static str {
         Denied::UnknownUpstream => "unknown-upstream",
         Denied::Override(_) => "override",
         Denied::ByRule => "by-rule",
+        Denied::NeedsBody(_) => "needs-body",
         Denied::Unmet => "unmet",
         Denied::NoRule => "no-rule",
         Denied::Ambiguous(ambiguity) => match ambiguity {

@@ -3,11 +3,15 @@
 //! A rule that allows is strict: its conditions hold when they do in every way in which a program could
 //! read the call. A rule that denies is generous: one way is enough, and so is what cannot be read.
 
+mod body;
 mod content_type;
 mod headers;
+mod json;
 mod query;
 
 use std::fmt;
+
+pub use self::body::{Expected, GivenBody, Literal, Predicate, WholeBody};
 
 use self::content_type::ContentTypes;
 use self::headers::Headers;
@@ -26,6 +30,7 @@ pub struct Conditions {
     query: Option<Query>,
     headers: Headers,
     content_types: ContentTypes,
+    body: Vec<Predicate>,
 }
 
 /// Which way unclear things fall.
@@ -66,12 +71,30 @@ impl Conditions {
         Ok(self)
     }
 
+    /// With a JSON body of which these hold; none: any body.
+    ///
+    /// # Errors
+    /// Too many of them.
+    pub fn with_body(mut self, predicates: Vec<Predicate>) -> Result<Self, RuleError> {
+        if predicates.len() > MAX_NAMED {
+            return Err(RuleError::TooManyNamed);
+        }
+        self.body = predicates;
+        Ok(self)
+    }
+
+    /// Whether the body is looked at.
+    pub(super) const fn look_at_body(&self) -> bool {
+        !self.body.is_empty()
+    }
+
     /// The same for a rule that denies, which does not tell capitals from small letters.
     pub(super) fn folded(self) -> Self {
         Self {
             query: self.query.map(Query::folded),
             headers: self.headers.folded(),
             content_types: self.content_types,
+            body: self.body.into_iter().map(Predicate::folded).collect(),
         }
     }
 
@@ -90,7 +113,9 @@ impl Conditions {
             }
         }
         self.headers.check(asked.headers, reading)?;
-        self.content_types.check(asked.headers, reading)
+        self.content_types.check(asked.headers, reading)?;
+        // Last, so that a body is gathered only where nothing else says no.
+        body::check(&self.body, asked.headers, asked.body, reading)
     }
 }
 
@@ -100,7 +125,12 @@ impl fmt::Display for Conditions {
         if let Some(query) = &self.query {
             write!(f, "{query}")?;
         }
-        write!(f, "{}{}", self.headers, self.content_types)
+        write!(f, "{}{}", self.headers, self.content_types)?;
+        for (index, predicate) in self.body.iter().enumerate() {
+            let before = if index == 0 { " (body " } else { ", " };
+            write!(f, "{before}{predicate}")?;
+        }
+        f.write_str(if self.body.is_empty() { "" } else { ")" })
     }
 }
 

@@ -1,6 +1,6 @@
-//! The head of a call as the rules see it, and the headers that would make it another one.
+//! A call as the rules see it, and the headers that would make it another one.
 //!
-//! Whatever decides takes the whole head, so that no part of it can be forgotten.
+//! Whatever decides takes all of it, so that no part of it can be forgotten.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use http::header::TRAILER;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Method};
 
-use super::Denied;
+use super::{Denied, GivenBody};
 use crate::forwarding::listed;
 
 /// Headers by which some frameworks let a request stand for another one: what was matched would not be
@@ -23,7 +23,7 @@ const OVERRIDES: [&str; 5] = [
 
 static NO_HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
 
-/// What is asked: all of a request but its body.
+/// What is asked: a request, with as much of its body as is at hand.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
     /// The upstream's name.
@@ -36,6 +36,8 @@ pub struct Asked<'a> {
     pub headers: &'a HeaderMap,
     /// The label of the caller's token as the relay tells it; nothing when it does not.
     pub caller: Option<&'a str>,
+    /// The body. Where it is not given and a rule needs it, the decision says so.
+    pub body: GivenBody<'a>,
 }
 
 impl<'a> Asked<'a> {
@@ -48,6 +50,7 @@ impl<'a> Asked<'a> {
             path_and_query,
             headers: &NO_HEADERS,
             caller: None,
+            body: GivenBody::NotGathered,
         }
     }
 }

@@ -51,6 +51,9 @@ pub enum RuleError {
     /// What is not a content type.
     #[error("{0:?} is no content type; parameters are left out")]
     ContentType(String),
+    /// What is not a JSON pointer.
+    #[error("{0:?} is no JSON pointer such as \"/fields/project/key\"")]
+    Pointer(String),
     /// More parameters or headers than any real rule.
     #[error("more than 64 names are given")]
     TooManyNamed,
@@ -101,6 +104,17 @@ pub enum Mismatch {
     /// Another content type, or one that can be read in more than one way.
     #[error("the content type is not among those of the rule, or is not clear")]
     ContentType,
+    /// A place of the body holds something else, or is not there.
+    #[error("the body's {0:?} is not as the rule says")]
+    Body(Arc<str>),
+    /// Programs could read the body differently.
+    #[error(
+        "the body is not JSON that every program reads the same, or is too long to be looked at"
+    )]
+    UnclearBody,
+    /// All else holds, and the body is not at hand.
+    #[error("all else holds, but the rule needs the body, which is not given")]
+    BodyNotGiven,
     /// Another caller, or an unknown one.
     #[error("the caller is not among those of the rule")]
     Caller,
@@ -123,7 +137,10 @@ impl Mismatch {
             | Self::RepeatedParameter(_)
             | Self::Parameter(_)
             | Self::Header(_)
-            | Self::ContentType => true,
+            | Self::ContentType
+            | Self::Body(_)
+            | Self::UnclearBody
+            | Self::BodyNotGiven => true,
         }
     }
 }

@@ -90,9 +90,13 @@ impl fmt::Display for Values {
     }
 }
 
-/// A text without the difference between capitals and small letters.
+/// A text without the difference between capitals and small letters. By way of the capitals, since some small
+/// letters share one (`ſ` and `s`), and parsers that compare loosely know that.
 pub(super) fn fold(text: &str) -> String {
-    text.to_lowercase()
+    match text.is_ascii() {
+        true => text.to_ascii_lowercase(),
+        false => text.to_uppercase().to_lowercase(),
+    }
 }
 
 #[cfg(test)]

@@ -110,6 +110,12 @@ impl Rule {
         self.cover.is_some()
     }
 
+    /// Whether the rule has conditions on the body.
+    pub(super) fn looks_at_body(&self) -> bool {
+        let conditions = self.conditions.as_ref();
+        conditions.is_some_and(|conditions| conditions.look_at_body())
+    }
+
     /// What it matches, whichever way it then decides.
     pub(super) const fn shown(&self) -> Shown<'_> {
         Shown(self)

@@ -147,6 +147,43 @@ proptest! {
     }
 
     #[test]
+    fn a_decision_without_the_body_is_that_of_every_body_or_asks_for_it(
+        path in paths(),
+        looks in proptest::collection::vec((proptest::bool::ANY, templates(), proptest::bool::ANY), 0..4),
+        body in proptest::sample::select(vec![r#"{"a":"X"}"#, r#"{"a":"Y"}"#, r#"{"a":"X","a":"Y"}"#, "", "x"]),
+    ) {
+        let rule = |(denies, template, looks): (bool, String, bool)| {
+            let rule = match denies {
+                true => Rule::parse_deny::<&str>(&[], &template).unwrap(),
+                false => Rule::parse(&["GET"], &template).unwrap(),
+            };
+            let expected = Expected::OneOf(vec![Literal::Text("X".to_owned())]);
+            let predicates = looks.then(|| Predicate::new("/a", expected).unwrap());
+            let conditions = Conditions::default().with_body(predicates.into_iter().collect());
+            rule.requiring(conditions.unwrap())
+        };
+        let policy = Policy::new([("jira".parse().unwrap(), looks.into_iter().map(rule).collect())]);
+        let path: PathAndQuery = path.parse().unwrap();
+        let whole = WholeBody::new(body.into());
+        let json = http::HeaderValue::from_static("application/json");
+        let headers = http::HeaderMap::from_iter([(http::header::CONTENT_TYPE, json)]);
+        let verdict = |body| {
+            let asked = Asked { body, headers: &headers, ..Asked::get("jira", &path) };
+            decide(&policy, &asked).map(|it| it.rule()).map_err(|denial| denial.reason)
+        };
+        let without = verdict(GivenBody::NotGathered);
+        let (with, cut) = (verdict(GivenBody::Whole(&whole)), verdict(GivenBody::TooLong));
+        if matches!(without, Err(Denied::NeedsBody(_))) {
+            prop_assert!(policy.looks_at_bodies("jira"));
+            prop_assert!(!matches!(with, Err(Denied::NeedsBody(_))));
+            prop_assert!(!matches!(cut, Err(Denied::NeedsBody(_))));
+        } else {
+            prop_assert_eq!(&without, &with);
+            prop_assert_eq!(&without, &cut);
+        }
+    }
+
+    #[test]
     fn another_encoding_of_a_query_is_refused_or_taken_and_denied_alike(
         pieces in proptest::collection::vec(proptest::sample::select(vec!["a", "=", "&", "b", "1", "c", ";", "+"]), 0..12),
         escapes in proptest::collection::vec(0..3_u8, 12),

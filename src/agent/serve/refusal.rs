@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderValue, Response, StatusCode};
 use tracing::{debug, warn};
 
+use super::gathering::GatherError;
 use crate::agent::addresses::ReachError;
 use crate::agent::audit::{Decision, End, Finish, Outcome};
 use crate::agent::credentials::CredentialError;
@@ -34,6 +35,8 @@ pub(super) enum Refusal {
     NotSupported,
     /// The call has been here before.
     Loop,
+    /// The body that a rule looks at is not to be had.
+    Gather(GatherError),
     /// Not with its credentials.
     Credential(CredentialError),
     /// The upstream gave no answer.
@@ -71,6 +74,7 @@ impl Refusal {
             | Self::Denied(_)
             | Self::NotSupported
             | Self::Loop
+            | Self::Gather(_)
             | Self::Unrecorded(_) => {}
         }
     }
@@ -97,6 +101,7 @@ impl Refusal {
             | Self::NotSupported
             | Self::Loop
             | Self::Credential(_)
+            | Self::Gather(_)
             | Self::Unrecorded(_) => (Decision::Refused, None, None),
             Self::Upstream(_) => (Decision::Allowed, None, None),
         };
@@ -120,6 +125,7 @@ impl Refusal {
         let detail = match &self {
             Self::Denied(denial) => denial.reason.to_string(),
             Self::Credential(error @ CredentialError::OwnParameter(_)) => error.to_string(),
+            Self::Gather(error) => error.to_string(),
             Self::Upstream(error) => error.to_string(),
             Self::Deactivated
             | Self::NotSupported
@@ -202,6 +208,7 @@ impl Refusal {
                 "proxy_configuration_error",
                 "The private side cannot read a credential that this upstream needs",
             ),
+            Self::Gather(error) => gather(error),
             Self::Upstream(error) => upstream(error),
             Self::Unrecorded(delivery) => (
                 S::SERVICE_UNAVAILABLE,
@@ -221,6 +228,34 @@ type Answer = (
     &'static str,
     &'static str,
 );
+
+const fn gather(error: &GatherError) -> Answer {
+    use Delivery::NotSent;
+    use StatusCode as S;
+    match error {
+        GatherError::NoRoom => (
+            S::TOO_MANY_REQUESTS,
+            "too-many-bodies",
+            NotSent,
+            "connection_limit_reached",
+            "The private side looks at as many bodies as it has room for",
+        ),
+        GatherError::Late => (
+            S::REQUEST_TIMEOUT,
+            "body-timeout",
+            NotSent,
+            "http_request_error",
+            "The body, at which the private side looks, did not come in time",
+        ),
+        GatherError::Broken(_) => (
+            S::BAD_REQUEST,
+            "body-broken-off",
+            NotSent,
+            "http_request_error",
+            "The body broke off before the private side could look at it",
+        ),
+    }
+}
 
 fn upstream(error: &UpstreamError) -> Answer {
     use Delivery::{NotSent, Unknown};

@@ -1,5 +1,7 @@
 //! A lane on one side, a private service on the other, the agent between them.
 
+mod bodies;
+
 use std::convert::Infallible;
 use std::sync::Mutex;
 
@@ -310,6 +312,15 @@ impl LinkOwner for Owner {
 
 /// An agent with the upstream `web`, of which `/allowed/…` may be called, at the far end of a lane.
 async fn agent(url: &str) -> Agent {
+    let rules = vec![
+        Rule::parse(&["GET", "HEAD", "POST"], "/allowed/{*rest}").unwrap(),
+        Rule::parse_deny::<&str>(&[], "/allowed/not").unwrap(),
+    ];
+    agent_with(url, rules).await
+}
+
+/// An agent with the upstream `web` and these rules.
+async fn agent_with(url: &str, rules: Vec<Rule>) -> Agent {
     let config = UpstreamConfig {
         name: "web".parse().unwrap(),
         url: url.parse().unwrap(),
@@ -322,10 +333,7 @@ async fn agent(url: &str) -> Agent {
         connect_timeout: DEADLINE,
         response_timeout: DEADLINE,
         max_in_flight: 10,
-        rules: vec![
-            Rule::parse(&["GET", "HEAD", "POST"], "/allowed/{*rest}").unwrap(),
-            Rule::parse_deny::<&str>(&[], "/allowed/not").unwrap(),
-        ],
+        rules,
     };
     let calls = Arc::new(Calls::new(
         Gateway::open(&[config], None).unwrap(),
