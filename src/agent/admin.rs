@@ -168,6 +168,11 @@ impl Admin {
 
     async fn status(&self) -> Result<AgentStatus, Problem> {
         let parts = self.0.live.parts();
+        let gateway = self.0.live.calls.gateway();
+        let troubles_of = |upstream: &str| {
+            let troubles = gateway.credentials().troubles(upstream).into_iter();
+            troubles.map(|error| chain(&*error).to_string()).collect()
+        };
         let upstreams = parts
             .upstreams
             .iter()
@@ -176,6 +181,7 @@ impl Admin {
                 url: upstream.url.to_string(),
                 rules: upstream.rules.len(),
                 calls: self.0.live.metrics.calls_of(upstream.name.as_str()),
+                credential_troubles: troubles_of(upstream.name.as_str()),
             })
             .collect();
         Ok(AgentStatus {

@@ -2,6 +2,7 @@
 //!
 //! Goes by the types of errors, never by their words.
 
+use crate::agent::credentials::{CredentialError, TokenError};
 use crate::link::dial::{DialError, ProxyError};
 use crate::link::request::RequestError;
 use crate::link::tls::TlsError;
@@ -48,6 +49,39 @@ pub fn on_request(error: &RequestError) -> String {
         RequestError::TimedOut { .. } => {
             "The relay may be busy, or a proxy holds its answer back.".to_owned()
         }
+    }
+}
+
+/// What to do when a credential for an upstream is not to be had.
+#[must_use]
+pub fn on_credential(error: &CredentialError) -> &'static str {
+    match error {
+        CredentialError::NoCredentials(_) => {
+            "Add LoadCredential= to the unit, or name a file; outside of systemd there are no credentials."
+        }
+        CredentialError::NoVariable(_) => "Set it in the daemon's environment, and restart it.",
+        CredentialError::Unreadable { .. } => "Put the file there, readable by the daemon's user.",
+        CredentialError::Unusable(_) => "Put the secret there, in one line.",
+        CredentialError::OwnParameter(_) | CredentialError::TooLong => {
+            "Leave the parameter out of the call."
+        }
+        CredentialError::Command { .. } => {
+            "Run it as the daemon's user; the daemon's log has what it says on standard error."
+        }
+        CredentialError::Token { source, .. } => match &**source {
+            TokenError::Setup(_) => "Correct token_url, or the upstream's ca_file.",
+            TokenError::Exchange(_) => {
+                "Check token_url, and that its host can be reached from here."
+            }
+            TokenError::Refused { .. } => {
+                "Check client_id, client_secret, scope and audience with whoever runs the token endpoint."
+            }
+            TokenError::NotAToken(_) | TokenError::OtherType(_) => {
+                "Check token_url: it is not, or not only, an OAuth 2.0 token endpoint for client credentials."
+            }
+        },
+        CredentialError::Fetch(error) => on_credential(error),
+        CredentialError::Slow(_) => "See why its command or token endpoint takes so long.",
     }
 }
 

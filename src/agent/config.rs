@@ -6,7 +6,9 @@
 mod audit;
 mod credential;
 mod network;
+mod oauth2;
 mod rule;
+mod source;
 mod upstream;
 
 use std::env;
@@ -14,8 +16,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use audit::{Also, AuditConfig, Sync};
-pub use credential::{AuthConfig, CredentialSource, CredentialsConfig};
+pub use credential::{AuthConfig, CredentialsConfig};
 pub use network::{NetworkConfig, TlsInspection};
+pub use oauth2::{ClientStyle, OAuth2Config};
+pub use source::{CommandConfig, CredentialSource};
 pub use upstream::UpstreamConfig;
 
 use crate::config_file::{Mistakes, Section};

@@ -23,23 +23,33 @@
 //! No value is ever part of an error, a log line or an answer to the public side.
 
 mod caller;
+mod command;
+mod oauth2;
 mod outgoing;
 mod placement;
 mod query;
+mod renewed;
 mod shield;
 mod source;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 
+pub use command::CommandError;
+pub use oauth2::TokenError;
 pub use outgoing::Outgoing;
 pub use shield::Shield;
 
-use self::placement::{Form, Piece, Placement};
-use super::config::{AuthConfig, CredentialsConfig, UpstreamConfig};
+use self::oauth2::TokenEndpoint;
+use self::placement::{Form, Made, Piece, Placement, Progress};
+use self::renewed::{Flight, Renewed};
+use self::source::Source;
+use super::config::{AuthConfig, UpstreamConfig};
 use super::policy::Permitted;
 
 /// What the agent adds to calls, and what else may pass, for each upstream.
@@ -75,6 +85,28 @@ pub enum CredentialError {
     /// With the agent's parameters the query is longer than a request can have.
     #[error("path and query are too long for what is added to them")]
     TooLong,
+    /// A command gave none.
+    #[error("{program} gave no credential", program = .program.display())]
+    Command {
+        /// The program; its arguments are not shown.
+        program: PathBuf,
+        /// Why.
+        source: CommandError,
+    },
+    /// A token endpoint gave none.
+    #[error("the token endpoint {endpoint} gave no token")]
+    Token {
+        /// Its address.
+        endpoint: Uri,
+        /// Why.
+        source: Box<TokenError>,
+    },
+    /// As the last fetch ended, which others waited for as well.
+    #[error(transparent)]
+    Fetch(Arc<Self>),
+    /// The fetch goes on, and the call does not wait for it.
+    #[error("no credential within connect_timeout ({})", humantime::format_duration(*.0))]
+    Slow(Duration),
 }
 
 #[derive(Debug)]
@@ -82,16 +114,29 @@ struct OfUpstream {
     placements: Vec<Placement>,
     pass_authorization: bool,
     pass_cookies: bool,
+    /// How long a call waits for what is being fetched.
+    patience: Duration,
+}
+
+/// How far the secrets of one upstream are.
+enum Gathered {
+    All(Vec<Arc<Made>>),
+    Missing(Flight),
 }
 
 impl Credentials {
-    /// Opens every secret that the configuration names, so that a missing one is told at start.
+    /// Opens every secret that the configuration names, so that a missing file is told at start. What
+    /// commands and token endpoints give is fetched when it is needed; the endpoints are trusted as their
+    /// upstreams are.
     ///
     /// # Errors
     /// The first value that is not to be had.
-    pub fn open(upstreams: &[UpstreamConfig]) -> Result<Self, CredentialError> {
+    pub fn open(
+        upstreams: &[UpstreamConfig],
+        network_ca: Option<&Path>,
+    ) -> Result<Self, CredentialError> {
         let open = |upstream: &UpstreamConfig| {
-            let opened = OfUpstream::open(&upstream.credentials)?;
+            let opened = OfUpstream::open(upstream, network_ca)?;
             Ok((upstream.name.as_str().into(), opened))
         };
         let upstreams = upstreams.iter().map(open).collect::<Result<_, _>>()?;
@@ -99,12 +144,13 @@ impl Credentials {
     }
 
     /// Makes of a permitted call what is sent to the upstream: without what of the caller's may not pass,
-    /// with what the configuration adds. The answer must pass the [`Shield`].
+    /// with what the configuration adds. The answer must pass the [`Shield`]. Waits for what has to be
+    /// fetched first, no longer than for a connection.
     ///
     /// # Errors
     /// When a value can no longer be used, or the caller sets what the agent does. The call must not be
     /// sent without it.
-    pub fn equip<'a>(
+    pub async fn equip<'a>(
         &self,
         permitted: &'a Permitted,
         mut headers: HeaderMap,
@@ -114,40 +160,114 @@ impl Credentials {
             caller::strip(&mut headers, &[], false, false);
             return Ok((Outgoing::bare(permitted, headers), Shield::default()));
         };
-        of_upstream.equip(permitted, headers)
+        of_upstream.refuse(permitted)?;
+        let made = match of_upstream.gather()? {
+            Gathered::All(made) => made,
+            // Apart, so that the rare and large one does not make every call's future larger.
+            Gathered::Missing(flight) => Box::pin(of_upstream.wait(flight)).await?,
+        };
+        of_upstream.equip(permitted, headers, made)
+    }
+
+    /// Whether an upstream's credentials are to be had now, as a call would get them: what is not there is
+    /// fetched. Nothing when it has none.
+    ///
+    /// # Errors
+    /// What a call would meet.
+    pub async fn check(&self, upstream: &str) -> Option<Result<(), CredentialError>> {
+        let of_upstream = self.upstreams.get(upstream)?;
+        if of_upstream.placements.is_empty() {
+            return None;
+        }
+        Some(match of_upstream.gather() {
+            Ok(Gathered::All(_)) => Ok(()),
+            Ok(Gathered::Missing(flight)) => of_upstream.wait(flight).await.map(drop),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// What is wrong with an upstream's credentials, as far as is known; fetches nothing.
+    #[must_use]
+    pub fn troubles(&self, upstream: &str) -> Vec<Arc<CredentialError>> {
+        let of_upstream = self.upstreams.get(upstream).into_iter();
+        let placements = of_upstream.flat_map(|it| &it.placements);
+        placements.filter_map(Placement::trouble).collect()
     }
 }
 
 impl OfUpstream {
-    fn open(config: &CredentialsConfig) -> Result<Self, CredentialError> {
-        let auth = config.auth.iter().map(|auth| match auth {
-            AuthConfig::Bearer(source) => (Form::Bearer, source),
-            AuthConfig::Basic { username, password } => (Form::Basic(username.clone()), password),
-        });
-        let headers = config
-            .set_headers
-            .iter()
-            .map(|(name, source)| (Form::Header(name.clone()), source));
-        let query = config
-            .set_query
-            .iter()
-            .map(|(name, source)| (Form::Parameter(name.clone()), source));
-        let placements = auth
-            .chain(headers)
-            .chain(query)
-            .map(|(form, source)| Placement::open(form, source))
-            .collect::<Result<_, _>>()?;
+    fn open(upstream: &UpstreamConfig, network_ca: Option<&Path>) -> Result<Self, CredentialError> {
+        let config = &upstream.credentials;
+        let mut placements = Vec::new();
+        match &config.auth {
+            None => {}
+            Some(AuthConfig::Bearer(source)) => {
+                placements.push(Placement::open(Form::Bearer, Source::open(source)?)?);
+            }
+            Some(AuthConfig::Basic { username, password }) => {
+                let form = Form::Basic(username.clone());
+                placements.push(Placement::open(form, Source::open(password)?)?);
+            }
+            Some(AuthConfig::OAuth2(config)) => {
+                let endpoint = TokenEndpoint::open(config, upstream, network_ca)?;
+                let what = format!("the token of {}", config.token_url);
+                let source = Source::Renewed(Renewed::new(what, endpoint));
+                placements.push(Placement::open(Form::Bearer, source)?);
+            }
+        }
+        for (name, source) in &config.set_headers {
+            let form = Form::Header(name.clone());
+            placements.push(Placement::open(form, Source::open(source)?)?);
+        }
+        for (name, source) in &config.set_query {
+            let form = Form::Parameter(name.clone());
+            placements.push(Placement::open(form, Source::open(source)?)?);
+        }
         Ok(Self {
             placements,
             pass_authorization: config.pass_authorization,
             pass_cookies: config.pass_cookies,
+            patience: upstream.connect_timeout,
         })
+    }
+
+    /// Refuses a call that sets what is set here.
+    fn refuse(&self, permitted: &Permitted) -> Result<(), CredentialError> {
+        let query = permitted.path_and_query().query();
+        let mut parameters = self.placements.iter().filter_map(Placement::parameter);
+        parameters.try_for_each(|name| query::refuse(query, name))
+    }
+
+    fn gather(&self) -> Result<Gathered, CredentialError> {
+        let mut all = Vec::with_capacity(self.placements.len());
+        for placement in &self.placements {
+            match placement.now()? {
+                Progress::Made(made) => all.push(made),
+                Progress::Fetching(flight) => return Ok(Gathered::Missing(flight)),
+            }
+        }
+        Ok(Gathered::All(all))
+    }
+
+    async fn wait(&self, mut flight: Flight) -> Result<Vec<Arc<Made>>, CredentialError> {
+        let waiting = async {
+            loop {
+                flight.landed().await;
+                match self.gather()? {
+                    Gathered::All(made) => return Ok(made),
+                    Gathered::Missing(next) => flight = next,
+                }
+            }
+        };
+        let waited = tokio::time::timeout(self.patience, waiting).await;
+        waited.map_err(|_| CredentialError::Slow(self.patience))?
     }
 
     fn equip<'a>(
         &self,
         permitted: &'a Permitted,
         mut headers: HeaderMap,
+        made: Vec<Arc<Made>>,
     ) -> Result<(Outgoing<'a>, Shield), CredentialError> {
         caller::strip(
             &mut headers,
@@ -155,22 +275,13 @@ impl OfUpstream {
             self.pass_authorization,
             self.pass_cookies,
         );
-        let mut shield = Shield::new(self.pass_cookies);
-        let mut parameters = Vec::new();
-        for placement in &self.placements {
-            let made = placement.made()?;
-            match &made.piece {
-                Piece::Header(name, value) => {
-                    headers.insert(name, value.clone());
-                }
-                Piece::Parameter { name, .. } => {
-                    query::refuse(permitted.path_and_query().query(), name)?;
-                    parameters.push(made.clone());
-                }
+        for made in &made {
+            if let Piece::Header(name, value) = &made.piece {
+                headers.insert(name, value.clone());
             }
-            shield.add(made);
         }
-        let target = query::with(permitted.path_and_query(), &parameters)?;
+        let target = query::with(permitted.path_and_query(), &made)?;
+        let shield = Shield::new(made, self.pass_cookies);
         Ok((Outgoing::new(permitted, headers, target), shield))
     }
 }

@@ -1,7 +1,7 @@
 //! Walks the way to each relay and to each upstream, and says at which hop it ends and what to do.
 //!
-//! Uses the dialer of the link, so that what it finds is what the link meets. Sends no call, no
-//! credential and no secret; a link that is up is left alone.
+//! Uses the dialer of the link, so that what it finds is what the link meets. Sends no call, and no credential
+//! to an upstream; one that has to be fetched is fetched as for a call. A link that is up is left alone.
 
 mod report;
 
@@ -14,6 +14,7 @@ pub use report::{Check, Outcome, Report, Walk};
 use crate::agent::addresses::ReachError;
 use crate::agent::advice::{self, Whose};
 use crate::agent::config::UpstreamConfig;
+use crate::agent::credentials::CredentialError;
 use crate::agent::live::Live;
 use crate::agent::status::{ConnectionState, ConnectionStatus};
 use crate::error_chain::chain;
@@ -32,6 +33,8 @@ const NAME: usize = 0;
 const PROXY: usize = 1;
 const TCP: usize = 2;
 const TLS: usize = 3;
+/// What is looked at last, at an upstream that has any.
+const CREDENTIALS: &str = "credentials";
 
 /// A connection, and where its relay is.
 #[derive(Debug, Clone)]
@@ -57,8 +60,11 @@ pub async fn examine(live: &Live, destinations: Vec<Destination>) -> Report {
     }
     for (index, upstream) in parts.upstreams.iter().cloned().enumerate() {
         let network_ca = parts.network_ca.clone();
+        let gateway = live.calls.gateway();
         walks.spawn(async move {
-            let walk = to_upstream(&upstream, network_ca.as_deref()).await;
+            let mut walk = to_upstream(&upstream, network_ca.as_deref()).await;
+            let checked = gateway.credentials().check(upstream.name.as_str());
+            credentials(&mut walk, checked.await);
             ((1, index), walk)
         });
     }
@@ -216,6 +222,18 @@ async fn to_upstream(upstream: &UpstreamConfig, network_ca: Option<&std::path::P
         }
     }
     walk
+}
+
+/// Whether what the agent adds to calls is to be had.
+fn credentials(walk: &mut Walk, checked: Option<Result<(), CredentialError>>) {
+    match checked {
+        None => {}
+        Some(Ok(())) => walk.passed(CREDENTIALS, String::new()),
+        Some(Err(error)) => {
+            let remedy = advice::on_credential(&error).to_owned();
+            walk.failed(CREDENTIALS, chain(&error).to_string(), remedy);
+        }
+    }
 }
 
 /// At which hop a dial ended.

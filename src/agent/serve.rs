@@ -293,10 +293,8 @@ async fn send(
     headers: HeaderMap,
     following: Following,
 ) -> Result<Answer, Refusal> {
-    let (outgoing, shield) = gateway
-        .credentials
-        .equip(permitted, headers)
-        .map_err(Refusal::Credential)?;
+    let equipped = gateway.credentials.equip(permitted, headers).await;
+    let (outgoing, shield) = equipped.map_err(Refusal::Credential)?;
     let answer = match following {
         Following::Body(extensions, body) => {
             let sent = gateway.upstreams.send(outgoing, extensions, body);

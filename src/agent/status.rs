@@ -163,6 +163,9 @@ pub struct UpstreamStatus {
     pub rules: usize,
     /// Answers by class of status (`2xx`), since the daemon started.
     pub calls: BTreeMap<String, u64>,
+    /// What is wrong with its credentials, as far as is known.
+    #[serde(default)]
+    pub credential_troubles: Vec<String>,
 }
 
 /// What a link task knows beside its record and its phase.

@@ -5,6 +5,7 @@
 
 mod answer;
 mod connect;
+mod exchange;
 mod location;
 mod pool;
 mod websocket;
@@ -22,6 +23,7 @@ use http::{HeaderValue, Request, Response, Uri};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use connect::ConnectError;
+pub use exchange::{Exchange, ExchangeError};
 pub use location::Located;
 pub use websocket::Websocket;
 
@@ -166,7 +168,8 @@ impl Upstreams {
 
 impl Upstream {
     fn new(config: &UpstreamConfig, tls: &mut SharedTls<'_>) -> Result<Self, ConnectError> {
-        let origin = Origin::new(config, tls)?;
+        let addresses = config.addresses.clone();
+        let origin = Origin::new(&config.url, config.ca_file.as_deref(), addresses, tls)?;
         let prefix = config.url.path().trim_end_matches('/').into();
         Ok(Self {
             host: origin.host_header()?,

@@ -1,16 +1,23 @@
 //! What the agent adds to calls, through the real relay and back: services get it, callers never do.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::header::{AUTHORIZATION, COOKIE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Method, Response};
+use http_body_util::BodyExt as _;
 use relay_agent::body;
+use tokio::sync::Notify;
 
 use crate::harness::agent::AgentHome;
-use crate::harness::{CONNECTION, Caller, TestAgent, TestRelay, Upstream};
+use crate::harness::{
+    CONNECTION, Caller, TestAgent, TestRelay, Upstream, Whole, answers, wait_until,
+};
 
 const PASSWORD: &str = "marked-password-of-the-service";
 const KEY: &str = "marked key/of+the service";
+const CLIENT_SECRET: &str = "marked:secret of the client";
 
 /// An agent whose upstream `web` has a password and a key, and a caller who may call it.
 struct Scene {
@@ -130,4 +137,162 @@ async fn cookies_pass_both_ways_where_the_private_side_lets_them() {
     let answer = caller.whole(request).await;
     assert_eq!(scene.upstream.call().header("cookie"), "session=2");
     assert_eq!(answer.headers[SET_COOKIE], "session=1");
+}
+
+/// A token endpoint whose answers the test gives, and an upstream behind an agent that asks it.
+struct TokenScene {
+    endpoint: Upstream,
+    upstream: Upstream,
+    relay: TestRelay,
+    agent: TestAgent,
+    token: String,
+}
+
+impl TokenScene {
+    async fn new(endpoint: Upstream, upstream: Upstream) -> Self {
+        let home = AgentHome::new("");
+        let secret = home.directory().join("secret");
+        fs::write(&secret, CLIENT_SECRET).unwrap();
+        let lines = format!(
+            "connect_timeout = '1s'\nauth = {{ oauth2 = {{ token_url = 'http://{}/token', client_id = 'the agent', \
+             client_secret = {{ file = '{}' }}, scope = 'read write' }} }}",
+            endpoint.address(),
+            secret.display()
+        );
+        home.configure("", &upstream.configuration("web", &lines));
+        let agent = TestAgent::at(home).await;
+        let relay = TestRelay::start().await;
+        agent.accept(&relay.initiate("acme", "widgets").await).await;
+        relay.until_online(CONNECTION).await;
+        let token = relay.token(Some(CONNECTION)).await;
+        Self {
+            endpoint,
+            upstream,
+            relay,
+            agent,
+            token,
+        }
+    }
+
+    async fn get(&self) -> Whole {
+        let mut caller = Caller::http1(self.relay.home(), &self.token).await;
+        caller.get("/page").await
+    }
+}
+
+/// An endpoint that gives `token-1`, then `token-2`, and so on.
+async fn token_endpoint() -> Upstream {
+    let count = AtomicUsize::new(0);
+    Upstream::new(move |request| {
+        let number = count.fetch_add(1, Ordering::Relaxed) + 1;
+        let text = format!(
+            r#"{{"access_token":"token-{number}","token_type":"bearer","expires_in":3600}}"#
+        );
+        Box::pin(async move {
+            request.into_body().collect().await?;
+            Ok(Response::new(body::full(text)))
+        })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_once_whoever_calls() {
+    let scene = TokenScene::new(token_endpoint().await, Upstream::new(answers::done).await).await;
+    let calls = (0..10).map(|_| scene.get());
+    for answer in futures_util::future::join_all(calls).await {
+        assert_eq!(answer.text(), "done");
+    }
+    for seen in scene.upstream.calls() {
+        assert_eq!(seen.header("authorization"), "Bearer token-1");
+    }
+    let asked = scene.endpoint.call();
+    assert_eq!(
+        (asked.method.as_str(), asked.target.as_str()),
+        ("POST", "/token")
+    );
+    // base64 of "the%20agent:marked%3Asecret%20of%20the%20client"
+    assert_eq!(
+        asked.header("authorization"),
+        "Basic dGhlJTIwYWdlbnQ6bWFya2VkJTNBc2VjcmV0JTIwb2YlMjB0aGUlMjBjbGllbnQ="
+    );
+    let body = String::from_utf8(asked.body()).unwrap();
+    assert_eq!(body, "grant_type=client_credentials&scope=read%20write");
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_replaced_for_later_calls_and_no_call_is_repeated() {
+    let upstream = Upstream::new(|request| {
+        let is_old = request.headers()[AUTHORIZATION] == "Bearer token-1";
+        let status = if is_old { 401 } else { 200 };
+        let answer = Response::builder().status(status).body(body::full("done"));
+        Box::pin(std::future::ready(Ok(answer.unwrap())))
+    })
+    .await;
+    let scene = TokenScene::new(token_endpoint().await, upstream).await;
+    assert_eq!(scene.get().await.status, 401);
+    assert_eq!(scene.upstream.calls().len(), 1);
+    assert_eq!(scene.get().await.status, 200);
+    assert_eq!(scene.endpoint.calls().len(), 2);
+}
+
+#[tokio::test]
+async fn what_a_token_endpoint_says_is_told_here_and_not_to_callers() {
+    let endpoint = Upstream::new(|_| {
+        let text =
+            format!(r#"{{"error":"invalid_client","error_description":"not {CLIENT_SECRET}"}}"#);
+        let answer = Response::builder().status(401).body(body::full(text));
+        Box::pin(std::future::ready(Ok(answer.unwrap())))
+    })
+    .await;
+    let scene = TokenScene::new(endpoint, Upstream::new(answers::done).await).await;
+    let answer = scene.get().await;
+    assert_eq!(answer.status, 502);
+    let problem = answer.text();
+    assert!(problem.contains("credential-unavailable"), "{problem}");
+    assert!(
+        problem.contains("not-sent") && !problem.contains("invalid_client"),
+        "{problem}"
+    );
+    assert_eq!(scene.upstream.calls().len(), 0);
+
+    let said = "it answered 401 Unauthorized: invalid_client (not ***)";
+    let status = scene.agent.status().await;
+    let troubles = status.upstreams[0].credential_troubles.join(" ");
+    assert!(troubles.contains(said), "{troubles}");
+    let (_, report) = scene.agent.ask(Method::GET, "/v1/doctor", None).await;
+    let report = report.to_string();
+    assert!(
+        report.contains(said) && report.contains("Check client_id"),
+        "{report}"
+    );
+    assert!(!report.contains(CLIENT_SECRET) && !troubles.contains(CLIENT_SECRET));
+}
+
+#[tokio::test]
+async fn a_call_does_not_wait_longer_than_for_a_connection_and_the_token_comes_all_the_same() {
+    let gate = Arc::new(Notify::new());
+    let waiting = Arc::clone(&gate);
+    let endpoint = Upstream::new(move |_| {
+        let gate = Arc::clone(&waiting);
+        Box::pin(async move {
+            gate.notified().await;
+            let text = r#"{"access_token":"late-token","token_type":"Bearer"}"#;
+            Ok(Response::new(body::full(text)))
+        })
+    })
+    .await;
+    let scene = TokenScene::new(endpoint, Upstream::new(answers::done).await).await;
+    let answer = scene.get().await;
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    gate.notify_one();
+    wait_until("a call gets the late token", async || {
+        scene.get().await.status == 200
+    })
+    .await;
+    assert_eq!(
+        scene.upstream.call().header("authorization"),
+        "Bearer late-token"
+    );
+    assert_eq!(scene.endpoint.calls().len(), 1);
 }

@@ -4,8 +4,9 @@
 
 use http::{HeaderName, header};
 
+use super::oauth2::OAuth2Config;
+use super::source::{CredentialSource, SOURCES};
 use crate::config_file::Section;
-use crate::name::Name;
 
 /// Headers that belong to a connection or to the message's framing, never to a credential.
 const UNSETTABLE: [HeaderName; 9] = [
@@ -19,10 +20,6 @@ const UNSETTABLE: [HeaderName; 9] = [
     header::UPGRADE,
     header::PROXY_AUTHORIZATION,
 ];
-/// What to write for a source.
-const SOURCES: &str =
-    "write one of { credential = \"name\" }, { file = \"/path\" }, { env = \"NAME\" }";
-
 /// The credentials of one upstream. By default nothing is added, and nothing of the caller's passes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CredentialsConfig {
@@ -50,17 +47,8 @@ pub enum AuthConfig {
         /// Where the password is.
         password: CredentialSource,
     },
-}
-
-/// Where a secret comes from. The secret is not part of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CredentialSource {
-    /// A file of this name in systemd's `CREDENTIALS_DIRECTORY`.
-    Credential(String),
-    /// A file, by absolute path.
-    File(std::path::PathBuf),
-    /// An environment variable.
-    Environment(String),
+    /// `Bearer`, and an access token that the agent asks for (RFC 6749, section 4.4).
+    OAuth2(Box<OAuth2Config>),
 }
 
 impl CredentialsConfig {
@@ -106,21 +94,23 @@ impl AuthConfig {
             return None;
         }
         let mut auth = upstream.section("auth");
-        let bearer = auth.has("bearer");
-        let basic = auth.has("basic");
-        let bearer_source = auth.section("bearer");
-        let basic_section = auth.section("basic");
-        match (bearer, basic) {
-            (true, false) => {
-                let mut source = bearer_source;
+        let kinds = ["bearer", "basic", "oauth2"];
+        let given: Vec<_> = kinds.into_iter().filter(|kind| auth.has(kind)).collect();
+        match given.as_slice() {
+            ["bearer"] => {
+                let mut source = auth.section("bearer");
                 CredentialSource::check(&mut source, &auth, "bearer").map(Self::Bearer)
             }
-            (false, true) => Self::check_basic(basic_section),
+            ["basic"] => Self::check_basic(auth.section("basic")),
+            ["oauth2"] => {
+                let oauth2 = OAuth2Config::check(auth.section("oauth2"));
+                oauth2.map(|config| Self::OAuth2(Box::new(config)))
+            }
             _ => {
                 upstream.mistake(
                     "auth",
                     "is not exactly one kind",
-                    "write { bearer = { … } } or { basic = { username = \"…\", password = { … } } }",
+                    "write { bearer = { … } }, { basic = { username = \"…\", password = { … } } } or { oauth2 = { … } }",
                 );
                 None
             }
@@ -186,27 +176,6 @@ fn check_query(section: &mut Section<'_>) -> Vec<(String, CredentialSource)> {
         }
     }
     parameters
-}
-
-impl CredentialSource {
-    /// Reads a source from `value`, which stands under `key` of `parent`.
-    fn check(value: &mut Section<'_>, parent: &Section<'_>, key: &'static str) -> Option<Self> {
-        // A credential's name is a file name in one directory, so it follows the rule of names.
-        let credential = value
-            .optional_parsed::<Name>("credential")
-            .map(|name| Self::Credential(name.to_string()));
-        let file = value.optional_path("file").map(Self::File);
-        let environment = value.optional_string("env").map(Self::Environment);
-        let given = ["credential", "file", "env"]
-            .into_iter()
-            .filter(|source| value.has(source))
-            .count();
-        if given != 1 {
-            parent.mistake(key, "has a value without exactly one source", SOURCES);
-            return None;
-        }
-        credential.or(file).or(environment)
-    }
 }
 
 #[cfg(test)]

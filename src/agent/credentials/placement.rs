@@ -9,8 +9,8 @@ use http::{HeaderName, HeaderValue};
 
 use super::CredentialError;
 use super::query;
+use super::renewed::{Flight, Now, Renewed};
 use super::source::{Reading, Source};
-use crate::agent::config::CredentialSource;
 use crate::secret::Secret;
 
 /// Shorter values are not looked for in answers: they would be found where nobody put them, and who knows
@@ -44,10 +44,19 @@ pub(super) enum Form {
 #[derive(Debug)]
 pub(super) struct Made {
     reading: Arc<Reading>,
+    renewed: Option<Arc<Renewed>>,
     /// What is sent.
     pub(super) piece: Piece,
     /// What an answer must not hold: each spelling that gives the secret away, longest first.
     pub(super) telling: Vec<Secret<Vec<u8>>>,
+}
+
+/// How far a secret is.
+pub(super) enum Progress {
+    /// It can be sent.
+    Made(Arc<Made>),
+    /// It is being fetched.
+    Fetching(Flight),
 }
 
 /// What is sent.
@@ -55,24 +64,21 @@ pub(super) struct Made {
 pub(super) enum Piece {
     /// A header; its value is marked as sensitive and prints nothing.
     Header(HeaderName, HeaderValue),
-    /// A parameter of the query.
-    Parameter {
-        /// Its name, which needs no escapes.
-        name: Box<str>,
-        /// Name, `=` and value, with escapes.
-        escaped: Secret<String>,
-    },
+    /// A parameter of the query: its name, which needs no escapes, `=` and its value, with escapes.
+    Parameter(Secret<String>),
 }
 
 impl Placement {
-    pub(super) fn open(form: Form, source: &CredentialSource) -> Result<Self, CredentialError> {
-        let source = Source::open(source)?;
+    /// What can be had at once is looked at, so that a missing file is told at start.
+    pub(super) fn open(form: Form, source: Source) -> Result<Self, CredentialError> {
         let placement = Self {
             form,
             source,
             made: Mutex::default(),
         };
-        placement.made()?;
+        if placement.source.renewed().is_none() {
+            placement.now()?;
+        }
         Ok(placement)
     }
 
@@ -85,16 +91,47 @@ impl Placement {
         }
     }
 
+    /// The name of the parameter that is added, if it is one.
+    pub(super) fn parameter(&self) -> Option<&str> {
+        match &self.form {
+            Form::Parameter(name) => Some(name),
+            Form::Header(_) | Form::Bearer | Form::Basic(_) => None,
+        }
+    }
+
     /// The secret in its form, made anew when the secret has changed.
-    pub(super) fn made(&self) -> Result<Arc<Made>, CredentialError> {
-        let reading = self.source.reading()?;
+    pub(super) fn now(&self) -> Result<Progress, CredentialError> {
+        let reading = match self.source.now()? {
+            Now::Ready(reading) => reading,
+            Now::Fetching(flight) => return Ok(Progress::Fetching(flight)),
+        };
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         match &*made {
-            Some(made) if Arc::ptr_eq(&made.reading, &reading) => Ok(Arc::clone(made)),
-            _ => {
-                let new = Arc::new(self.form.make(reading)?);
-                Ok(Arc::clone(made.insert(new)))
+            Some(made) if Arc::ptr_eq(&made.reading, &reading) => {
+                Ok(Progress::Made(Arc::clone(made)))
             }
+            _ => {
+                let renewed = self.source.renewed().map(Arc::clone);
+                let new = Arc::new(self.form.make(reading, renewed)?);
+                Ok(Progress::Made(Arc::clone(made.insert(new))))
+            }
+        }
+    }
+
+    /// Why the secret is not to be had, as far as is known. Fetches nothing.
+    pub(super) fn trouble(&self) -> Option<Arc<CredentialError>> {
+        match self.source.renewed() {
+            Some(renewed) => renewed.failure(),
+            None => self.now().err().map(Arc::new),
+        }
+    }
+}
+
+impl Made {
+    /// An upstream answered 401: what was fetched may have ended before its time.
+    pub(super) fn was_refused(&self) {
+        if let Some(renewed) = &self.renewed {
+            renewed.was_refused(&self.reading);
         }
     }
 }
@@ -107,7 +144,11 @@ impl Placement {
 }
 
 impl Form {
-    fn make(&self, reading: Arc<Reading>) -> Result<Made, CredentialError> {
+    fn make(
+        &self,
+        reading: Arc<Reading>,
+        renewed: Option<Arc<Renewed>>,
+    ) -> Result<Made, CredentialError> {
         let secret = reading.expose();
         let (piece, telling) = match self {
             Self::Header(name) => {
@@ -129,12 +170,12 @@ impl Form {
             Self::Parameter(name) => {
                 let value = Secret::new(query::escape(secret));
                 let escaped = Secret::new(format!("{name}={}", value.expose()));
-                let name = name.as_str().into();
-                (Piece::Parameter { name, escaped }, spellings([secret]))
+                (Piece::Parameter(escaped), spellings([secret]))
             }
         };
         Ok(Made {
             reading,
+            renewed,
             piece,
             telling,
         })
@@ -170,7 +211,7 @@ fn within(value: &[u8]) -> Vec<Secret<Vec<u8>>> {
 
 /// Each of the values as it is, in both alphabets of base64, and as a URL spells it. Longest first, so
 /// that of what is found the whole is masked and not a part.
-fn spellings<const N: usize>(values: [&[u8]; N]) -> Vec<Secret<Vec<u8>>> {
+pub(super) fn spellings<const N: usize>(values: [&[u8]; N]) -> Vec<Secret<Vec<u8>>> {
     let mut all: Vec<Vec<u8>> = Vec::with_capacity(6 * N);
     for value in values {
         if value.len() < LEAST_TELLING_BYTES {

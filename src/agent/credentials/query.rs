@@ -52,7 +52,7 @@ pub(super) fn with(
 ) -> Result<Option<PathAndQuery>, CredentialError> {
     let mut text = String::new();
     for made in parameters {
-        let Piece::Parameter { escaped, .. } = &made.piece else {
+        let Piece::Parameter(escaped) = &made.piece else {
             continue;
         };
         if text.is_empty() {

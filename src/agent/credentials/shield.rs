@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use http::header::{SET_COOKIE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use memchr::memmem;
 
 use super::placement::Made;
 use crate::body::Body;
+use crate::secret::Secret;
 
 /// What stands in the place of a secret.
 const MASK: &[u8] = b"***";
@@ -23,20 +24,17 @@ pub struct Shield {
 }
 
 impl Shield {
-    pub(super) const fn new(pass_cookies: bool) -> Self {
-        Self {
-            made: Vec::new(),
-            pass_cookies,
-        }
+    pub(super) const fn new(made: Vec<Arc<Made>>, pass_cookies: bool) -> Self {
+        Self { made, pass_cookies }
     }
 
-    pub(super) fn add(&mut self, made: Arc<Made>) {
-        self.made.push(made);
-    }
-
-    /// The answer without what must not come back. It must still have the headers of its hop.
+    /// The answer without what must not come back. It must still have the headers of its hop. A 401 makes
+    /// what was fetched be fetched anew, for later calls: this one may have been processed.
     #[must_use]
     pub fn cover(self, mut answer: Response<Body>) -> Response<Body> {
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            self.made.iter().for_each(|made| made.was_refused());
+        }
         self.cover_fields(answer.headers_mut());
         // Over HTTP/1.1 only a chunked body has trailers.
         if !answer.headers().contains_key(TRANSFER_ENCODING) {
@@ -70,17 +68,27 @@ impl Shield {
     /// The value without the secrets, if it has any.
     fn masked(&self, value: &HeaderValue) -> Option<HeaderValue> {
         let mut masked: Option<Vec<u8>> = None;
-        let telling = self.made.iter().flat_map(|made| &made.telling);
-        for secret in telling {
-            let secret = secret.expose().as_slice();
+        for made in &self.made {
             let bytes = masked.as_deref().unwrap_or(value.as_bytes());
-            if let Some(without) = replaced(bytes, secret) {
-                masked = Some(without);
+            if let Some(less) = without(bytes, &made.telling) {
+                masked = Some(less);
             }
         }
         // Nothing but masks and what was there before; should that be no value, there is none.
         masked.map(|bytes| HeaderValue::try_from(bytes).unwrap_or(HeaderValue::from_static("***")))
     }
+}
+
+/// `bytes` with a mask for each of the secrets, longest first; nothing when there is none in them.
+pub(super) fn without(bytes: &[u8], secrets: &[Secret<Vec<u8>>]) -> Option<Vec<u8>> {
+    let mut masked: Option<Vec<u8>> = None;
+    for secret in secrets {
+        let bytes = masked.as_deref().unwrap_or(bytes);
+        if let Some(less) = replaced(bytes, secret.expose()) {
+            masked = Some(less);
+        }
+    }
+    masked
 }
 
 /// `bytes` with a mask for each `secret`, if there is one in them.

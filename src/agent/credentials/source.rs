@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::CredentialError;
+use super::command::Command;
+use super::renewed::{Now, Renewed};
 use crate::agent::config::CredentialSource;
 use crate::secret::Secret;
 
@@ -29,6 +31,8 @@ pub(super) enum Source {
     Fixed(Arc<Reading>),
     /// Is looked at again.
     File(WatchedFile),
+    /// Is fetched.
+    Renewed(Arc<Renewed>),
 }
 
 /// A secret as it was read once. Another reading is another secret, perhaps.
@@ -80,14 +84,38 @@ impl Source {
                 let reading = Reading::new(&secret, variable)?;
                 Ok(Self::Fixed(Arc::new(reading)))
             }
+            CredentialSource::Command(command) => {
+                let program = command.arguments.first().map_or("", String::as_str);
+                let what = format!("the output of {program}");
+                Ok(Self::Renewed(Renewed::new(what, Command::new(command))))
+            }
         }
     }
 
     /// The secret as it is now. The same reading as before, unless it has changed.
-    pub(super) fn reading(&self) -> Result<Arc<Reading>, CredentialError> {
+    pub(super) fn now(&self) -> Result<Now, CredentialError> {
         match self {
-            Self::Fixed(reading) => Ok(Arc::clone(reading)),
-            Self::File(file) => file.reading(),
+            Self::Fixed(reading) => Ok(Now::Ready(Arc::clone(reading))),
+            Self::File(file) => file.reading().map(Now::Ready),
+            Self::Renewed(renewed) => renewed.now(),
+        }
+    }
+
+    /// The secret, once it is there. Waits as long as a fetch takes, which has a bound of its own.
+    pub(super) async fn reading(&self) -> Result<Arc<Reading>, CredentialError> {
+        loop {
+            match self.now()? {
+                Now::Ready(reading) => return Ok(reading),
+                Now::Fetching(mut flight) => flight.landed().await,
+            }
+        }
+    }
+
+    /// What fetches it, if anything does.
+    pub(super) const fn renewed(&self) -> Option<&Arc<Renewed>> {
+        match self {
+            Self::Renewed(renewed) => Some(renewed),
+            Self::Fixed(_) | Self::File(_) => None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use futures_util::FutureExt as _;
 use http::header::{AUTHORIZATION, LOCATION, SET_COOKIE, TRANSFER_ENCODING, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response};
 use http_body::Frame;
@@ -26,7 +27,11 @@ fn a_header_that_is_set_here_replaces_the_callers() {
     headers.append(AUTHORIZATION, HeaderValue::from_static("Basic a"));
     headers.append(AUTHORIZATION, HeaderValue::from_static("Basic b"));
     let permitted = permitted("/");
-    let (outgoing, _) = credentials.equip(&permitted, headers).unwrap();
+    let (outgoing, _) = credentials
+        .equip(&permitted, headers)
+        .now_or_never()
+        .unwrap()
+        .unwrap();
     assert!(!format!("{outgoing:?} {credentials:?}").contains("secret-1"));
     let (_, _, headers) = outgoing.into_head();
     let values: Vec<_> = headers.get_all(AUTHORIZATION).iter().collect();
@@ -65,13 +70,21 @@ fn a_parameter_is_added_to_what_was_matched() {
         ("/x?y", format!("/x?y&{added}")),
     ] {
         let permitted = permitted(asked);
-        let (outgoing, _) = credentials.equip(&permitted, HeaderMap::new()).unwrap();
+        let (outgoing, _) = credentials
+            .equip(&permitted, HeaderMap::new())
+            .now_or_never()
+            .unwrap()
+            .unwrap();
         assert!(!format!("{outgoing:?}").contains("a%26b"));
         assert_eq!(outgoing.into_head().1, expected.as_str(), "{asked}");
         assert_eq!(permitted.path_and_query(), asked);
     }
     let permitted = permitted("/x?API_KEY=mine");
-    let refused = credentials.equip(&permitted, HeaderMap::new()).unwrap_err();
+    let refused = credentials
+        .equip(&permitted, HeaderMap::new())
+        .now_or_never()
+        .unwrap()
+        .unwrap_err();
     assert!(matches!(refused, CredentialError::OwnParameter(_)));
     assert!(!refused.to_string().contains("mine"), "{refused}");
 }
@@ -119,13 +132,7 @@ fn what_cannot_be_sent_is_refused_without_being_shown() {
 
 #[test]
 fn what_is_not_there_is_named() {
-    let named = |source| {
-        let config = CredentialsConfig {
-            set_headers: vec![(HEADER, source)],
-            ..CredentialsConfig::default()
-        };
-        OfUpstream::open(&config).unwrap_err().to_string()
-    };
+    let named = |source| Source::open(&source).unwrap_err().to_string();
     assert_eq!(
         named(CredentialSource::File("/nowhere/token".into())),
         "/nowhere/token cannot be read"
@@ -148,7 +155,11 @@ fn a_caller_cannot_spell_a_header_that_is_set_here_another_way() {
     headers.insert("x_other", HeaderValue::from_static("1"));
     headers.insert("trailer", HeaderValue::from_static("X-Key, x_key, x-sum"));
     let permitted = permitted("/");
-    let (outgoing, _) = credentials.equip(&permitted, headers).unwrap();
+    let (outgoing, _) = credentials
+        .equip(&permitted, headers)
+        .now_or_never()
+        .unwrap()
+        .unwrap();
     let (_, _, headers) = outgoing.into_head();
     let mut left: Vec<_> = headers.iter().collect();
     left.sort_by_key(|(name, _)| name.as_str());
@@ -279,7 +290,7 @@ impl Secrets {
     fn open(&self, lines: &str) -> Result<Credentials, CredentialError> {
         let lines = lines.replace("FILE", self.path("secret").to_str().unwrap());
         let text = format!("[[upstream]]\nname = 'jira'\nurl = 'http://localhost'\n{lines}\n");
-        Credentials::open(&read(&text).unwrap().upstreams)
+        Credentials::open(&read(&text).unwrap().upstreams, None)
     }
 }
 
@@ -293,13 +304,20 @@ fn permitted(path: &str) -> Permitted {
 
 fn equip(credentials: &Credentials, path: &str) -> (HeaderMap, Shield) {
     let permitted = permitted(path);
-    let (outgoing, shield) = credentials.equip(&permitted, HeaderMap::new()).unwrap();
+    let (outgoing, shield) = credentials
+        .equip(&permitted, HeaderMap::new())
+        .now_or_never()
+        .unwrap()
+        .unwrap();
     (outgoing.into_head().2, shield)
 }
 
 fn key(credentials: &Credentials) -> Result<HeaderValue, CredentialError> {
     let permitted = permitted("/");
-    let (outgoing, _) = credentials.equip(&permitted, HeaderMap::new())?;
+    let (outgoing, _) = credentials
+        .equip(&permitted, HeaderMap::new())
+        .now_or_never()
+        .unwrap()?;
     Ok(outgoing.into_head().2.remove(HEADER).unwrap())
 }
 

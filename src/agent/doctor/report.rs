@@ -30,7 +30,7 @@ pub struct Walk {
 /// One hop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// `name`, `proxy`, `tcp`, `tls`, `link` (WebSocket and authentication) or `clock`.
+    /// `name`, `proxy`, `tcp`, `tls`, `link` (WebSocket and authentication), `clock` or `credentials`.
     pub hop: String,
     /// How it went.
     pub outcome: Outcome,

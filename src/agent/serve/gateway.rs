@@ -41,7 +41,8 @@ impl Gateway {
             .map(|config| (config.name.clone(), config.rules.clone()));
         Ok(Self {
             policy: Policy::new(rules),
-            credentials: Credentials::open(configs).map_err(GatewayError::Credential)?,
+            credentials: Credentials::open(configs, network_ca)
+                .map_err(GatewayError::Credential)?,
             upstreams: Upstreams::new(configs, network_ca).map_err(GatewayError::Upstream)?,
         })
     }
@@ -50,6 +51,12 @@ impl Gateway {
     #[must_use]
     pub fn explain(&self, asked: &Asked<'_>) -> Explanation {
         policy::explain(&self.policy, asked)
+    }
+
+    /// The credentials, to be looked after.
+    #[must_use]
+    pub const fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// The upstreams, with their calls under way.

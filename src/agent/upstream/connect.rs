@@ -15,7 +15,6 @@ use tokio::net::TcpStream;
 
 use super::pool::Connection;
 use crate::agent::addresses::{Addresses, ReachError};
-use crate::agent::config::UpstreamConfig;
 use crate::body::Body;
 use crate::link::tls::TlsError;
 use crate::link::tls::client::{ClientTls, Purpose};
@@ -80,11 +79,13 @@ impl<'a> SharedTls<'a> {
 }
 
 impl Origin {
+    /// At `url`, which is trusted by its own certificates too and may lead to these addresses.
     pub(super) fn new(
-        config: &UpstreamConfig,
+        url: &Uri,
+        own_ca: Option<&Path>,
+        addresses: Addresses,
         tls: &mut SharedTls<'_>,
     ) -> Result<Self, ConnectError> {
-        let url = &config.url;
         let refused = || ConnectError::Address(url.clone());
         let authority = url.authority().ok_or_else(refused)?;
         let is_tls = url.scheme() == Some(&Scheme::HTTPS);
@@ -98,10 +99,8 @@ impl Origin {
             host: host.into(),
             port: authority.port_u16().unwrap_or(default_port),
             authority: authority.as_str().into(),
-            tls: is_tls
-                .then(|| tls.client(config.ca_file.as_deref()))
-                .transpose()?,
-            addresses: config.addresses.clone(),
+            tls: is_tls.then(|| tls.client(own_ca)).transpose()?,
+            addresses,
         })
     }
 

@@ -195,7 +195,17 @@ fn upstream_rows(upstreams: &[UpstreamStatus]) -> String {
             ]
         })
         .collect();
-    table(["UPSTREAM", "ADDRESS", "RULES", "CALLS"], &rows)
+    let mut text = table(["UPSTREAM", "ADDRESS", "RULES", "CALLS"], &rows);
+    for upstream in upstreams {
+        let name = printable(&upstream.name);
+        for trouble in &upstream.credential_troubles {
+            text.push_str(&format!(
+                "{name}: {}; calls are refused\n",
+                printable(trouble)
+            ));
+        }
+    }
+    text
 }
 
 #[cfg(test)]
