@@ -26,6 +26,7 @@ pub mod link_task;
 pub mod live;
 pub mod metrics;
 pub mod policy;
+pub mod reload;
 pub mod serve;
 pub mod state;
 pub mod status;
@@ -39,11 +40,12 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
-use self::admin::{Admin, Fixed};
+use self::admin::Admin;
 use self::audit::Audit;
 use self::command::Commands;
 use self::config::AgentConfig;
 use self::live::{Live, LiveError};
+use self::reload::Reloader;
 use self::state::{StateDirectory, StateError};
 use self::supervisor::{Summary, Supervisor};
 use crate::admin_socket::{AdminSocket, BindError};
@@ -59,6 +61,7 @@ pub struct Agent {
     socket: AdminSocket,
     supervisor: Supervisor,
     admin: Admin,
+    reloader: Arc<Reloader>,
     commands: Commands,
     summaries: watch::Receiver<Summary>,
     drain_timeout: Duration,
@@ -100,14 +103,15 @@ impl Agent {
         let (supervisor, summaries) =
             Supervisor::new(state, Arc::clone(&live), shutdown.clone(), received)
                 .map_err(BuildError::State)?;
+        let reloader = Reloader::new(Arc::clone(&live), log.clone(), config_file, config);
+        let reloader = Arc::new(reloader);
         let admin = Admin::new(admin::Inner {
             commands: commands.clone(),
             live: Arc::clone(&live),
             log,
             summary: summaries.clone(),
             shutdown: shutdown.clone(),
-            config_file,
-            fixed: Fixed::of(config),
+            reloader: Arc::clone(&reloader),
             started_at: SystemTime::now(),
         });
         Ok(Self {
@@ -115,6 +119,7 @@ impl Agent {
             socket,
             supervisor,
             admin,
+            reloader,
             commands,
             summaries,
             drain_timeout: config.drain_timeout,
@@ -129,12 +134,14 @@ impl Agent {
             socket,
             supervisor,
             admin,
+            reloader,
             commands,
             summaries,
             drain_timeout,
             shutdown,
         } = self;
         shutdown.spawn(supervisor.run());
+        shutdown.spawn(reloader.follow(shutdown.clone()));
         let until = shutdown.clone();
         let handler = move |request, peer| admin.clone().answer(request, peer);
         let serving = tokio::spawn(async move { socket.serve(handler, &until).await });

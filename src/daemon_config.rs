@@ -60,6 +60,19 @@ impl DaemonConfig {
         config_file::read(&sources, environment, check)
     }
 
+    /// What [`read`](Self::read) reads: the file, the directory of drop-ins, and what lies in it.
+    #[must_use]
+    pub fn sources(self, file: Option<&Path>) -> Vec<PathBuf> {
+        let file = file.unwrap_or_else(|| Path::new(self.default_file));
+        let drop_ins = file.with_extension("d");
+        let within = std::fs::read_dir(&drop_ins).into_iter().flatten();
+        let within: Vec<_> = within.flatten().map(|entry| entry.path()).collect();
+        [file.to_owned(), drop_ins]
+            .into_iter()
+            .chain(within)
+            .collect()
+    }
+
     /// The path of the admin socket that a configuration names, for commands that only want to talk to
     /// the running daemon. Its other mistakes are for the daemon to report.
     ///

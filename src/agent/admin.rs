@@ -7,7 +7,6 @@ pub mod api;
 mod explain;
 mod routes;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -23,10 +22,12 @@ use self::routes::Route;
 use crate::admin_socket::{Peer, json, read_json};
 use crate::agent::accept::{AcceptError, Acceptance};
 use crate::agent::command::{Command, CommandError, Commands, Removal};
-use crate::agent::config::AgentConfig;
 use crate::agent::doctor;
 use crate::agent::live::{Live, ReloadError};
-use crate::agent::status::{self, AgentStatus, AuditStatus, ConnectionStatus, UpstreamStatus};
+use crate::agent::reload::Reloader;
+use crate::agent::status::{
+    self, AgentStatus, AuditStatus, ConnectionStatus, RefusedConfiguration, UpstreamStatus,
+};
 use crate::agent::supervisor::Summary;
 use crate::body::{self, Body};
 use crate::error_chain::chain;
@@ -54,40 +55,10 @@ pub struct Inner {
     pub summary: watch::Receiver<Summary>,
     /// Whether the agent is about to stop.
     pub shutdown: Shutdown,
-    /// Where the configuration was read from, if someone named a place.
-    pub config_file: Option<PathBuf>,
-    /// What cannot change without a restart.
-    pub fixed: Fixed,
+    /// Reads the configuration again.
+    pub reloader: Arc<Reloader>,
     /// When the daemon started.
     pub started_at: SystemTime,
-}
-
-/// The keys of the configuration that take effect at the start only, with their values as text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fixed(Vec<(&'static str, String)>);
-
-impl Fixed {
-    /// Those of a configuration.
-    #[must_use]
-    pub fn of(config: &AgentConfig) -> Self {
-        Self(vec![
-            ("state_dir", config.state_dir.display().to_string()),
-            ("drain_timeout", format!("{:?}", config.drain_timeout)),
-            ("admin.socket", config.admin.socket.display().to_string()),
-            ("admin.group", format!("{:?}", config.admin.group)),
-            ("log.format", format!("{:?}", config.log.format)),
-            ("audit", format!("{:?}", config.audit)),
-        ])
-    }
-
-    fn changed(&self, now: &Self) -> Vec<String> {
-        self.0
-            .iter()
-            .zip(&now.0)
-            .filter(|(before, after)| before != after)
-            .map(|((key, _), _)| (*key).to_owned())
-            .collect()
-    }
 }
 
 impl Admin {
@@ -194,6 +165,7 @@ impl Admin {
             connections: self.connections().await?,
             upstreams,
             audit: AuditStatus::of(&self.0.live.calls),
+            refused_configuration: self.0.reloader.refused().map(RefusedConfiguration::of),
         })
     }
 
@@ -271,23 +243,11 @@ impl Admin {
     }
 
     async fn reload(&self) -> Result<Response<Body>, Problem> {
-        let config = self
-            .0
-            .live
-            .reload(self.0.config_file.clone())
-            .await
-            .map_err(|error| {
-                tracing::error!(error = %chain(&error), "the configuration was not reloaded; the former one stays in force");
-                problem_of_reload(&error)
-            })?;
-        self.0.log.set_level(config.log.level);
-        tracing::info!(
-            upstreams = config.upstreams.len(),
-            "the configuration was reloaded"
-        );
+        let reloaded = self.0.reloader.reload().await;
+        let reloaded = reloaded.map_err(|error| problem_of_reload(&error))?;
         let answer = ReloadAnswer {
-            upstreams: config.upstreams.len(),
-            needs_restart: self.0.fixed.changed(&Fixed::of(&config)),
+            upstreams: reloaded.upstreams,
+            needs_restart: reloaded.needs_restart,
         };
         Ok(json(StatusCode::OK, &answer))
     }

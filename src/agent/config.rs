@@ -71,6 +71,12 @@ impl AgentConfig {
         DAEMON.read(file, env::vars_os(), Self::check)
     }
 
+    /// The files that [`read`](Self::read) reads, and the directory of drop-ins, there or not.
+    #[must_use]
+    pub fn sources(file: Option<&Path>) -> Vec<PathBuf> {
+        DAEMON.sources(file)
+    }
+
     /// Where the admin socket is, for a command that talks to the daemon: read leniently, since neither
     /// a mistake elsewhere in the configuration nor a file that only the daemon may read must keep
     /// anyone from asking for the status.

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::lifecycle::Phase;
+use crate::agent::reload::Refused;
 use crate::agent::serve::Calls;
 use crate::agent::state::{ConnectionRecord, Damaged, Standing};
 use crate::error_chain;
@@ -38,6 +39,18 @@ pub struct AgentStatus {
     /// The audit log; nothing where there is none.
     #[serde(default)]
     pub audit: Option<AuditStatus>,
+    /// The configuration that was looked at last, if it is not in force.
+    #[serde(default)]
+    pub refused_configuration: Option<RefusedConfiguration>,
+}
+
+/// A configuration that cannot be put into force; the one before it still is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedConfiguration {
+    /// When it was looked at.
+    pub at: String,
+    /// Every mistake, with file, key and remedy.
+    pub why: String,
 }
 
 /// The audit log.
@@ -187,6 +200,17 @@ pub struct LinkFacts {
     pub relay_software: Option<String>,
     /// By how many seconds the relay's clock was ahead of this machine's when the link was made.
     pub clock_ahead: Option<i64>,
+}
+
+impl RefusedConfiguration {
+    /// The snapshot of what a reload refused last.
+    #[must_use]
+    pub fn of(refused: Refused) -> Self {
+        Self {
+            at: text_of(refused.at),
+            why: refused.why,
+        }
+    }
 }
 
 impl AuditStatus {

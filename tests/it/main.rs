@@ -17,6 +17,7 @@ mod link;
 mod location;
 mod moves;
 mod refusals;
+mod reload;
 mod secrets;
 mod sources;
 mod state;

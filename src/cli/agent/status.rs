@@ -58,6 +58,13 @@ fn describe(status: &AgentStatus) -> String {
         printable(&status.started_at),
         printable(&status.log_level)
     );
+    if let Some(refused) = &status.refused_configuration {
+        text.push_str(&format!(
+            "The configuration that was read at {} is NOT IN FORCE; the one before it still is. {}\nCorrect it: it is read again when its files change.\n\n",
+            printable(&refused.at),
+            refused.why.lines().map(printable).collect::<Vec<_>>().join("\n")
+        ));
+    }
     text.push_str(&connection_rows(&status.connections));
     text.push('\n');
     text.push_str(&upstream_rows(&status.upstreams));

@@ -1,0 +1,122 @@
+//! A new configuration while links and calls go on.
+
+use std::fs;
+
+use http::Response;
+use nix::sys::signal::Signal;
+use relay_agent::body;
+
+use crate::harness::agent::AgentHome;
+use crate::harness::caller::next_piece;
+use crate::harness::program::{AGENT, run};
+use crate::harness::{CONNECTION, Scene, Upstream, answers, wait_until};
+
+#[tokio::test]
+async fn a_changed_file_is_put_into_force_and_calls_under_way_keep_what_admitted_them() {
+    let (pieces, stream) = answers::in_pieces();
+    let stream = std::sync::Mutex::new(Some(stream));
+    let upstream = Upstream::new(move |_| {
+        let taken = stream.lock().unwrap().take();
+        answers::at_once(Response::new(taken.unwrap_or_else(|| body::full("done"))))
+    })
+    .await;
+    let scene = Scene::around(upstream).await;
+    let mut caller = scene.caller2().await;
+    let mut under_way = caller
+        .send(caller.request("GET", "/stream", body::empty()))
+        .await;
+    pieces.send("before");
+    assert_eq!(next_piece(under_way.body_mut()).await.unwrap(), "before");
+
+    deny_all(&scene);
+    wait_until("the new rules are in force", async || {
+        caller.get("/x").await.status == 403
+    })
+    .await;
+    pieces.send("after");
+    assert_eq!(next_piece(under_way.body_mut()).await.unwrap(), "after");
+    drop(pieces);
+    assert_eq!(next_piece(under_way.body_mut()).await, None, "whole");
+    assert!(
+        scene
+            .agent
+            .connection(CONNECTION)
+            .await
+            .unwrap()
+            .link
+            .is_online()
+    );
+}
+
+#[tokio::test]
+async fn a_bad_configuration_leaves_the_former_in_force_and_the_status_says_so_until_it_is_mended()
+{
+    let scene = Scene::around(Upstream::new(answers::echo).await).await;
+    let home = scene.agent.home();
+    let good = fs::read_to_string(home.file()).unwrap();
+    // As editors do it: another file is renamed over it.
+    let replace = |text: &str| {
+        let next = home.directory().join("agent.toml.new");
+        fs::write(&next, text).unwrap();
+        fs::rename(&next, home.file()).unwrap();
+    };
+    replace(&good.replace("[[upstream]]", "[[upstream]]\ncolour = 'red'\n"));
+    wait_until("the mistake is told", async || {
+        scene.agent.status().await.refused_configuration.is_some()
+    })
+    .await;
+    let refused = scene.agent.status().await.refused_configuration.unwrap();
+    assert!(
+        refused.why.contains("colour") && refused.why.contains("agent.toml"),
+        "{refused:?}"
+    );
+    assert_eq!(scene.caller().await.get("/x").await.status, 200);
+    let socket = home.directory().join("admin.sock");
+    let shown = run(AGENT, &["status", "--socket", socket.to_str().unwrap()])
+        .await
+        .succeeded();
+    for words in ["NOT IN FORCE", "colour"] {
+        assert!(shown.out.contains(words), "{}", shown.out);
+    }
+
+    replace(&good);
+    wait_until("the mended one is in force", async || {
+        scene.agent.status().await.refused_configuration.is_none()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_drop_in_that_appears_counts() {
+    let scene = Scene::around(Upstream::new(answers::echo).await).await;
+    let drop_ins = scene.agent.home().directory().join("agent.d");
+    fs::create_dir(&drop_ins).unwrap();
+    let more = crate::harness::upstream::configuration(scene.upstream.address(), "other", "");
+    fs::write(drop_ins.join("other.toml"), more).unwrap();
+    wait_until("the other upstream is there", async || {
+        scene.agent.status().await.upstreams.len() == 2
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sighup_reloads() {
+    let mut scene = Scene::around(Upstream::new(answers::echo).await).await;
+    scene.agent.stop().await;
+    let daemon = scene.agent.home().process();
+    scene.relay.until_online(CONNECTION).await;
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_logged("SIGHUP").await;
+    daemon.until_logged("the configuration was reloaded").await;
+    assert_eq!(scene.caller().await.get("/x").await.status, 200);
+}
+
+/// Takes the upstream's rules away.
+fn deny_all(scene: &Scene) {
+    let home: &AgentHome = scene.agent.home();
+    let address = scene.upstream.address();
+    home.configure(
+        "",
+        &format!("[[upstream]]\nname = 'web'\nurl = 'http://{address}'"),
+    );
+}
