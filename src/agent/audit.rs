@@ -23,9 +23,10 @@ mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::Request;
+use tokio::task::AbortHandle;
 
 pub use account::Account;
 pub use body::Received;
@@ -46,7 +47,13 @@ use crate::agent::config::AuditConfig;
 pub struct Audit {
     desk: Option<Arc<Desk>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// The tasks that carry word between the calls and the writer.
+    carriers: Vec<AbortHandle>,
 }
+
+/// How long the start waits for the file: opening one takes milliseconds, and a disk that does not answer must not keep
+/// the agent from saying so.
+const OPENING: Duration = Duration::from_secs(2);
 
 impl Audit {
     /// No log.
@@ -56,7 +63,8 @@ impl Audit {
     }
 
     /// Begins to write as configured. Whether that works shows in [`health`](Self::health): where it does
-    /// not, it is tried again and again, and no call is taken meanwhile.
+    /// not, it is tried again and again, and no call is taken meanwhile. Must be called within a runtime; waits for the
+    /// first try.
     #[must_use]
     pub fn start(config: &AuditConfig) -> Self {
         if !config.enabled {
@@ -72,9 +80,15 @@ impl Audit {
             };
             desk.set_trouble(Some(trouble), 0);
         }
+        desk.wait_until_opened(OPENING);
+        let carriers = [
+            tokio::spawn(Arc::clone(&desk).carry_to_writer()).abort_handle(),
+            tokio::spawn(Arc::clone(&desk).carry_to_calls()).abort_handle(),
+        ];
         Self {
             desk: Some(desk),
             writer: Mutex::new(writer.ok()),
+            carriers: carriers.into(),
         }
     }
 
@@ -109,6 +123,7 @@ impl Audit {
         if let Some(writer) = writer {
             // It has no way to panic, and nobody is left to be told.
             let _ = writer.join();
+            desk.wake_calls();
         }
     }
 }
@@ -117,6 +132,9 @@ impl Drop for Audit {
     /// Where nobody has stopped it: so that the file is free for the next.
     fn drop(&mut self) {
         self.stop();
+        for carrier in &self.carriers {
+            carrier.abort();
+        }
     }
 }
 

@@ -71,11 +71,11 @@ impl Account {
         self.written(Which::End).await
     }
 
-    /// The upstream answers. The whole answer leaves only once that is written down: of one without a
-    /// body the head, of all others the last piece.
+    /// The upstream answers. The whole answer leaves only once that is written down: of one that is there
+    /// whole already all of it, of all others the last piece.
     ///
     /// # Errors
-    /// When an answer without a body could not be written down.
+    /// When an answer that was there whole could not be written down.
     pub async fn pass(mut self, response: Response<Body>) -> Result<Response<Body>, Unavailable> {
         self.entry.answer(response.status());
         if self.desk.is_none() {
@@ -86,7 +86,9 @@ impl Account {
             self.written(Which::End).await?;
             return Ok(response);
         }
-        Ok(response.map(|body| body::streaming(Held::new(body, self))))
+        let (head, body) = response.into_parts();
+        let held = Held::new(body, self).begin().await?;
+        Ok(Response::from_parts(head, body::streaming(held)))
     }
 
     /// The upstream opened a WebSocket. Returns when that is written down; its end comes with
@@ -141,7 +143,7 @@ impl Account {
         Poll::Ready(Err(Unavailable))
     }
 
-    async fn written(&mut self, which: Which) -> Result<(), Unavailable> {
+    pub(super) async fn written(&mut self, which: Which) -> Result<(), Unavailable> {
         poll_fn(|context| self.poll_written(which, context)).await
     }
 

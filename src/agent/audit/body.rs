@@ -1,5 +1,6 @@
 //! Bodies on their way past the audit log: the request's is counted, the answer's last piece waits for its line.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::account::Account;
+use super::desk::Unavailable;
 use super::entry::{Entry, Which};
 use super::line::Finish;
 use crate::body::{Body, BodyError};
@@ -32,6 +34,8 @@ pub(super) struct Held {
 enum State {
     /// Pieces pass.
     Streaming,
+    /// This has come, and is passed on next.
+    Passing(Result<Frame<Bytes>, BodyError>),
     /// All has come from the upstream, and this is held: the last piece, or that there is none.
     Holding(Option<Frame<Bytes>>),
     /// The end has passed.
@@ -78,6 +82,43 @@ impl Held {
             state,
         }
     }
+
+    /// Looks at what is there already. Where that is the whole answer, as with most small ones, waits for its line
+    /// here, so that it leaves in one piece with its head: two pieces would cost each side another turn.
+    ///
+    /// # Errors
+    /// When an answer that was there whole could not be written down.
+    pub(super) async fn begin(mut self) -> Result<Self, Unavailable> {
+        let looked = poll_fn(|context| Poll::Ready(Pin::new(&mut self.body).poll_frame(context)));
+        if let Poll::Ready(came) = looked.await {
+            self.state = self.came(came);
+        }
+        if matches!(self.state, State::Holding(_)) {
+            self.account.written(Which::End).await?;
+        }
+        Ok(self)
+    }
+
+    /// Notes what has come from the upstream.
+    fn came(&self, came: Option<Result<Frame<Bytes>, BodyError>>) -> State {
+        let last = match came {
+            Some(Ok(frame)) => {
+                self.account.count(length(&frame));
+                if !self.body.is_end_stream() {
+                    return State::Passing(Ok(frame));
+                }
+                Some(frame)
+            }
+            Some(Err(error)) => {
+                // Nobody takes this for a whole answer: nothing to wait for.
+                self.account.answered(Finish::BrokenOff);
+                return State::Passing(Err(error));
+            }
+            None => None,
+        };
+        self.account.answered(Finish::Whole);
+        State::Holding(last)
+    }
 }
 
 impl HttpBody for Held {
@@ -90,36 +131,24 @@ impl HttpBody for Held {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         if matches!(this.state, State::Streaming) {
-            let last = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
-                Some(Ok(frame)) => {
-                    this.account.count(length(&frame));
-                    if !this.body.is_end_stream() {
-                        return Poll::Ready(Some(Ok(frame)));
-                    }
-                    Some(frame)
-                }
-                None => None,
-                Some(Err(error)) => {
-                    // Nobody takes this for a whole answer: nothing to wait for.
-                    this.account.answered(Finish::BrokenOff);
-                    this.state = State::Done;
-                    return Poll::Ready(Some(Err(error)));
-                }
-            };
-            this.account.answered(Finish::Whole);
-            this.state = State::Holding(last);
+            let came = ready!(Pin::new(&mut this.body).poll_frame(context));
+            this.state = this.came(came);
         }
         if matches!(this.state, State::Holding(_)) {
             let written = ready!(this.account.poll_written(Which::End, context));
-            let State::Holding(last) = std::mem::replace(&mut this.state, State::Done) else {
-                return Poll::Ready(None);
-            };
-            return Poll::Ready(match written {
-                Ok(()) => last.map(Ok),
-                Err(unavailable) => Some(Err(unavailable.into())),
-            });
+            if let Err(unavailable) = written {
+                this.state = State::Passing(Err(unavailable.into()));
+            }
         }
-        Poll::Ready(None)
+        Poll::Ready(match std::mem::replace(&mut this.state, State::Done) {
+            State::Passing(Ok(frame)) => {
+                this.state = State::Streaming;
+                Some(Ok(frame))
+            }
+            State::Passing(Err(error)) => Some(Err(error)),
+            State::Holding(last) => last.map(Ok),
+            State::Streaming | State::Done => None,
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -129,10 +158,21 @@ impl HttpBody for Held {
     fn size_hint(&self) -> SizeHint {
         match &self.state {
             State::Streaming => self.body.size_hint(),
+            State::Passing(came) => with(self.body.size_hint(), came.as_ref().map_or(0, length)),
             State::Holding(last) => SizeHint::with_exact(last.as_ref().map_or(0, length)),
             State::Done => SizeHint::with_exact(0),
         }
     }
+}
+
+/// What is expected when so many bytes come before it.
+fn with(hint: SizeHint, bytes: u64) -> SizeHint {
+    let mut more = SizeHint::new();
+    more.set_lower(hint.lower().saturating_add(bytes));
+    if let Some(upper) = hint.upper() {
+        more.set_upper(upper.saturating_add(bytes));
+    }
+    more
 }
 
 fn length(frame: &Frame<Bytes>) -> u64 {

@@ -1,10 +1,15 @@
 //! Where calls hand in what is to be written, and where the thread that writes takes it from.
 //!
 //! Bounded: a call that has no room here is not begun, and each hands in two lines at most.
+//!
+//! Waking the other thread costs more than writing a line, so both sides wake each other once for many calls: two
+//! tasks beside the calls carry the word, at the end of a turn of the runtime.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Notify;
 
 use super::chain::Head;
 use super::entry::{Asked, Entry, Which};
@@ -20,12 +25,21 @@ const LASTING: Duration = Duration::from_secs(10);
 pub(super) struct Desk {
     state: Mutex<State>,
     bell: Condvar,
+    /// The writer has tried to open the file.
+    opened: Condvar,
+    /// Something waits for the writer.
+    handed_in: Notify,
+    /// Something waits for the calls.
+    written: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     /// Lines to be written, in their order.
     waiting: Vec<Note>,
+    /// Calls whose lines are written, and who have not been woken yet.
+    released: Vec<Arc<Entry>>,
+    has_been_opened: bool,
     /// Calls under way that have no line yet, in the order in which they began.
     young: BTreeMap<u64, Arc<Entry>>,
     /// Calls under way or waiting.
@@ -96,6 +110,8 @@ impl Desk {
         Self {
             state: Mutex::new(State {
                 waiting: Vec::new(),
+                released: Vec::new(),
+                has_been_opened: false,
                 young: BTreeMap::new(),
                 calls: 0,
                 begun: 0,
@@ -115,6 +131,9 @@ impl Desk {
                 },
             }),
             bell: Condvar::new(),
+            opened: Condvar::new(),
+            handed_in: Notify::new(),
+            written: Notify::new(),
         }
     }
 
@@ -143,8 +162,45 @@ impl Desk {
         state.young.remove(&number);
         state.waiting.push(note);
         if state.sleep != Sleep::Awake {
-            self.wake(&mut state);
+            self.handed_in.notify_one();
         }
+    }
+
+    /// Wakes the writer for all that was handed in during a turn of the runtime, again and again.
+    pub(super) async fn carry_to_writer(self: Arc<Self>) {
+        loop {
+            self.handed_in.notified().await;
+            // Comes back after all that can be done now was done, and the sockets were looked at.
+            tokio::task::yield_now().await;
+            let mut state = self.lock();
+            if state.sleep != Sleep::Awake && !state.waiting.is_empty() {
+                self.wake(&mut state);
+            }
+        }
+    }
+
+    /// Wakes the calls whose lines were written, again and again.
+    pub(super) async fn carry_to_calls(self: Arc<Self>) {
+        loop {
+            self.written.notified().await;
+            self.wake_calls();
+        }
+    }
+
+    /// Wakes the calls whose lines were written.
+    pub(super) fn wake_calls(&self) {
+        let released = std::mem::take(&mut self.lock().released);
+        for entry in released {
+            entry.wake();
+        }
+    }
+
+    /// Waits until the file was opened, or could not be. Blocks.
+    pub(super) fn wait_until_opened(&self, patience: Duration) {
+        let state = self.lock();
+        let waiting = |state: &mut State| !state.has_been_opened;
+        // Later it opens all the same, and no call is taken before.
+        drop(self.opened.wait_timeout_while(state, patience, waiting));
     }
 
     /// Waits for something to do, no longer than `alarm`.
@@ -201,9 +257,17 @@ impl Desk {
         }
     }
 
-    /// So many calls need no place any more.
-    pub(super) fn release(&self, calls: usize, head: Head, waiting: usize) {
+    /// The lines of these calls are written, and so many of them need no place any more.
+    pub(super) fn release(
+        &self,
+        written: impl Iterator<Item = Arc<Entry>>,
+        calls: usize,
+        head: Head,
+        waiting: usize,
+    ) {
         let mut state = self.lock();
+        state.released.extend(written);
+        self.written.notify_one();
         state.calls = state.calls.saturating_sub(calls);
         state.health.head = Some(head);
         state.health.waiting = waiting;
@@ -214,6 +278,8 @@ impl Desk {
         let mut state = self.lock();
         state.health.trouble = trouble;
         state.health.waiting = waiting;
+        state.has_been_opened = true;
+        self.opened.notify_all();
     }
 
     /// Counts lines that a further target did not take.

@@ -197,9 +197,13 @@ impl Entry {
         }
     }
 
-    /// The line is in the file.
+    /// The line is in the file. Whoever waits for it is to be [woken](Self::wake).
     pub(super) fn written(&self, which: Which) {
         self.flag(which).store(true, Ordering::Release);
+    }
+
+    /// Wakes whoever waits for a line.
+    pub(super) fn wake(&self) {
         self.waker.wake();
     }
 

@@ -31,29 +31,47 @@ async fn every_call_has_its_line_before_its_answer_is_whole() {
     assert_eq!(place.of_kind("call").len(), 2);
 
     let account = place.call(&audit, "/full").unwrap();
-    let answer = account
-        .pass(Response::new(body::full("hello")))
-        .await
-        .unwrap();
-    assert_eq!(place.of_kind("call").len(), 2);
-    let mut body = answer.into_body();
-    let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
-    assert_eq!(piece, "hello");
-    let calls = place.of_kind("call");
-    assert_eq!(calls.len(), 3, "the last piece came after the line");
+    let answer = account.pass(Response::new(body::full("hello"))).await;
+    assert_eq!(
+        place.of_kind("call").len(),
+        3,
+        "there whole, so written first"
+    );
+    let collected = answer.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(collected.to_bytes(), "hello");
+
+    let account = place.call(&audit, "/pieces").unwrap();
+    let (pieces, mut received) = tokio::sync::mpsc::unbounded_channel();
+    let stream = futures_util::stream::poll_fn(move |context| received.poll_recv(context));
+    let answer = Response::new(body::streaming(http_body_util::StreamBody::new(stream)));
+    let mut body = account.pass(answer).await.unwrap().into_body();
+    for word in ["hello", "again"] {
+        let frame = http_body::Frame::data(bytes::Bytes::from(word));
+        pieces.send(Ok::<_, body::BodyError>(frame)).unwrap();
+        let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(piece, word);
+        assert_eq!(place.of_kind("call").len(), 3, "it goes on");
+    }
+    drop(pieces);
     assert!(body.frame().await.is_none());
+    assert_eq!(
+        place.of_kind("call").len(),
+        4,
+        "the end came after the line"
+    );
 
     drop(place.call(&audit, "/gone").unwrap());
     audit.stop();
     let calls = place.of_kind("call");
-    assert_eq!(calls.len(), 4);
+    assert_eq!(calls.len(), 5);
     assert_eq!(calls[0]["query"], "token=<redacted>");
     assert_eq!(calls[0]["reason"], "loop-detected");
     assert_eq!(calls[2]["response_bytes"], 5);
-    assert_eq!(calls[3]["end"], "given-up");
+    assert_eq!(calls[3]["response_bytes"], 10);
+    assert_eq!(calls[4]["end"], "given-up");
     assert!(!place.text().contains("secret"));
     let verified = place.verify().unwrap();
-    assert_eq!((verified.first, verified.lines), (1, 6));
+    assert_eq!((verified.first, verified.lines), (1, 7));
     assert_eq!(place.lines().last().unwrap()["kind"], "stop");
 }
 

@@ -269,13 +269,14 @@ impl Writer {
             info!(file = %self.config.file.display(), line = head.sequence, hash = %head.hash, "the audit log is open");
             self.desk.set_trouble(None, 0);
         }
-        let written = self.backlog.drain(..count);
-        let mut ended = 0;
-        for Note { entry, which } in written {
-            ended += usize::from(which == Which::End);
+        let is_end = |note: &&Note| note.which == Which::End;
+        let ended = self.backlog.iter().take(count).filter(is_end).count();
+        let waiting = self.backlog.len() - count;
+        let written = self.backlog.drain(..count).map(|Note { entry, which }| {
             entry.written(which);
-        }
-        self.desk.release(ended, head, self.backlog.len());
+            entry
+        });
+        self.desk.release(written, ended, head, waiting);
     }
 
     /// Now and then, whether what is written arrives where it should.
