@@ -2,6 +2,7 @@
 //!
 //! Bodies are streams of frames; nothing here or elsewhere gathers a whole body of a call.
 
+pub mod capped;
 pub mod progress;
 pub mod watched;
 

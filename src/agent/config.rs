@@ -5,6 +5,7 @@
 
 mod audit;
 mod credential;
+mod limits;
 mod network;
 mod oauth2;
 mod rule;
@@ -151,6 +152,11 @@ pub(in crate::agent) mod tests {
             methods = ["GET", "PUT"]
             path = "/rest/api/2/issue/{key}"
             encoded_slash = true
+            max_body = "64 KiB"
+            max_response = "4 MiB"
+            response_timeout = "2m"
+            rate = "10/s"
+            max_in_flight = 4
             query = { fields = "*", "maxResults?" = ["50", "100"] }
             headers = { "X-Trace?" = "*" }
             content_type = ["application/json"]
@@ -227,6 +233,8 @@ pub(in crate::agent) mod tests {
             pass_authorization = true
             [[upstream.allow]]
             path = "/x"
+            rate = "10"
+            max_body = "64"
             [[upstream.deny]]
             path = "x"
             callers = ["a b"]
@@ -273,6 +281,8 @@ pub(in crate::agent) mod tests {
             "upstream[jira].auth.basic.username",
             "upstream[jira].auth.basic.password",
             "upstream[jira].allow[#1].methods",
+            "upstream[jira].allow[#1].rate",
+            "upstream[jira].allow[#1].max_body",
             "upstream[jira].deny[#1].path",
             "upstream[jira].deny[#1].callers",
             "upstream[jira].deny[#1].query: makes",
@@ -338,5 +348,5 @@ pub(in crate::agent) mod tests {
     }
 
     /// One more when a key is added, in `config/agent.toml` and here.
-    const KEYS_OF_THE_REFERENCE: usize = 39;
+    const KEYS_OF_THE_REFERENCE: usize = 44;
 }

@@ -21,6 +21,7 @@ mod condition;
 mod cover;
 mod explain;
 mod head;
+mod limits;
 mod mismatch;
 mod path;
 mod pattern;
@@ -36,6 +37,7 @@ use http::uri::PathAndQuery;
 pub use condition::{Conditions, Expected, GivenBody, Literal, Predicate, WholeBody};
 pub use explain::{Explanation, Tried, explain};
 pub use head::Asked;
+pub use limits::{Bucket, Limits, NotARate, Rate};
 pub use mismatch::{Mismatch, RuleError};
 pub use path::Ambiguity;
 pub use pattern::Values;
@@ -248,6 +250,12 @@ impl Permitted {
     #[must_use]
     pub fn rule(&self) -> usize {
         self.rule.number - 1
+    }
+
+    /// The limits that the rule has for its calls.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        self.rule.rule.limits()
     }
 
     /// The rule for people, such as `allow 3: GET /rest/api/2/issue/{key}`: for log and audit, never for callers.

@@ -7,11 +7,12 @@
 
 mod gateway;
 mod gathering;
+mod quota;
 mod refusal;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::header::EXPECT;
@@ -26,11 +27,14 @@ use tracing::debug;
 pub use gateway::{Gateway, GatewayError};
 
 use self::gathering::{CallBody, Gathering};
+use self::quota::Place;
 use self::refusal::{Delivery, Refusal};
 use super::audit::{Account, Audit, Received, Unavailable};
 use super::credentials::Outgoing;
-use super::policy::{Asked, Denial, Denied, GivenBody, Permitted, decide};
+use super::policy::{Asked, Denial, Denied, GivenBody, Limits, Permitted, decide};
 use super::upstream::{Located, Websocket};
+use crate::body::capped::Capped;
+use crate::body::watched::{Holding, Watched};
 use crate::body::{self, Body};
 use crate::forwarding::{self, RELAY_CALLER, RELAY_REQUEST_ID, Via};
 use crate::protocol::control::CONTROL_AUTHORITY;
@@ -68,10 +72,19 @@ pub struct Calls {
     audit: Audit,
 }
 
+/// A call that may be made.
+struct Admitted<'call> {
+    permitted: &'call Permitted,
+    headers: HeaderMap,
+    following: Following,
+    /// Among the calls of its rule, where those are counted.
+    place: Option<Place>,
+}
+
 /// What goes to an upstream beside the head of the call.
 enum Following {
     /// Of a request: what hyper is to know of it, and a body that may still stream.
-    Body(http::Extensions, Received<CallBody>),
+    Body(http::Extensions, Capped<Received<CallBody>>),
     /// Of the wish for a WebSocket: the caller's end of it, once the caller has the head.
     Websocket(OnUpgrade),
 }
@@ -90,6 +103,7 @@ struct Tunnel {
     lane: OnUpgrade,
     stream: Upgraded,
     place: OwnedSemaphorePermit,
+    place_of_rule: Option<Place>,
 }
 
 impl Calls {
@@ -106,7 +120,8 @@ impl Calls {
     }
 
     /// Serves calls from now on as `gateway` says; those under way end as they began.
-    pub fn replace(&self, gateway: Gateway) {
+    pub fn replace(&self, mut gateway: Gateway) {
+        gateway.quotas.take_over(&self.gateway.load().quotas);
         self.gateway.store(Arc::new(gateway));
     }
 
@@ -145,8 +160,9 @@ impl Calls {
         };
         let admitted = request.and_then(|it| self.admit(owner, &gateway, &account, it));
         let ended = match admitted {
-            Ok((permitted, headers, following)) => {
-                let answered = send(&gateway, permitted, headers, following).await;
+            Ok(admitted) => {
+                let permitted = admitted.permitted;
+                let answered = send(&gateway, admitted).await;
                 answered.inspect_err(|refusal| refusal.log(permitted.upstream()))
             }
             Err(refusal) => Err(refusal),
@@ -180,7 +196,7 @@ impl Calls {
         gateway: &Gateway,
         account: &'call Account,
         request: Request<CallBody>,
-    ) -> Result<(&'call Permitted, HeaderMap, Following), Refusal> {
+    ) -> Result<Admitted<'call>, Refusal> {
         if !owner.is_active() {
             return Err(Refusal::Deactivated);
         }
@@ -188,8 +204,14 @@ impl Calls {
         if self.via.is_loop(request.headers()) {
             return Err(Refusal::Loop);
         }
+        let limits = permitted.limits();
         let is_websocket = request.method() == Method::CONNECT;
         let (mut parts, body) = request.into_parts();
+        let body = Capped::new(account.received(body), limits.max_body)
+            .map_err(|error| Refusal::BodyTooLong(error, Delivery::NotSent))?;
+        // Last of all that can be refused here, so that only calls that are made count.
+        let place = gateway.quotas.take(permitted, Instant::now());
+        let place = place.map_err(Refusal::Quota)?;
         let mut headers = std::mem::take(&mut parts.headers);
         let request_id = headers.remove(RELAY_REQUEST_ID);
         forwarding::strip(&mut headers);
@@ -199,9 +221,14 @@ impl Calls {
             Following::Websocket(hyper::upgrade::on(Request::from_parts(parts, ())))
         } else {
             let extensions = go_ahead_on_100(owner, &headers, request_id.as_ref());
-            Following::Body(extensions, account.received(body))
+            Following::Body(extensions, body)
         };
-        Ok((permitted, headers, following))
+        Ok(Admitted {
+            permitted,
+            headers,
+            following,
+            place,
+        })
     }
 
     /// The upstream's own answer, without what is for one hop only.
@@ -287,32 +314,58 @@ fn go_ahead_on_100(
 }
 
 /// Sends a permitted call with its credentials; they do not come back in the answer's head.
-async fn send(
-    gateway: &Gateway,
-    permitted: &Permitted,
-    headers: HeaderMap,
-    following: Following,
-) -> Result<Answer, Refusal> {
+async fn send(gateway: &Gateway, admitted: Admitted<'_>) -> Result<Answer, Refusal> {
+    let Admitted {
+        permitted,
+        headers,
+        following,
+        place,
+    } = admitted;
     let equipped = gateway.credentials.equip(permitted, headers).await;
     let (outgoing, shield) = equipped.map_err(Refusal::Credential)?;
     let answer = match following {
         Following::Body(extensions, body) => {
+            let overrun = body.overrun();
             let sent = gateway.upstreams.send(outgoing, extensions, body);
-            sent.await.map(Answer::Passed).map_err(Refusal::Upstream)
+            sent.await.map(Answer::Passed).map_err(|error| {
+                let refusal = Refusal::Upstream(error);
+                match overrun.and_then(|overrun| overrun.has_happened()) {
+                    Some(too_long) => Refusal::BodyTooLong(too_long, refusal.delivery()),
+                    None => refusal,
+                }
+            })
         }
         // Apart, so that the rare and large one does not make every call's future larger.
         Following::Websocket(lane) => Box::pin(open_websocket(gateway, outgoing, lane)).await,
     };
-    answer.map(|answer| match answer {
+    Ok(match answer? {
         Answer::Passed(response) => {
             let mut response = shield.cover(response);
             if let Some(located) = gateway.upstreams.locate(permitted, response.headers()) {
                 response.extensions_mut().insert(located);
             }
-            Answer::Passed(response)
+            Answer::Passed(limit(response, permitted.limits(), place)?)
         }
-        Answer::Switched(response, tunnel) => Answer::Switched(shield.cover(response), tunnel),
+        Answer::Switched(response, mut tunnel) => {
+            tunnel.place_of_rule = place;
+            Answer::Switched(shield.cover(response), tunnel)
+        }
     })
+}
+
+/// An answer that is no longer than it may be, and holds its place until it has been passed on.
+fn limit(
+    response: Response<Body>,
+    limits: &Limits,
+    place: Option<Place>,
+) -> Result<Response<Body>, Refusal> {
+    if place.is_none() && limits.max_response.is_none() {
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let body = Capped::new(body, limits.max_response).map_err(Refusal::AnswerTooLong)?;
+    let body = body::streaming(Watched::new(body, Holding(place)));
+    Ok(Response::from_parts(parts, body))
 }
 
 async fn open_websocket(
@@ -336,6 +389,7 @@ async fn open_websocket(
                 lane,
                 stream,
                 place,
+                place_of_rule: None,
             };
             Ok(Answer::Switched(response, tunnel))
         }
@@ -350,7 +404,7 @@ impl Tunnel {
         let tunnelled = tunnel::copy_both(lane, stream, WEBSOCKET_IDLE).await;
         debug!(upstream = self.upstream, ?tunnelled, "a WebSocket ended");
         account.carried(&tunnelled);
-        drop(self.place);
+        drop((self.place, self.place_of_rule));
     }
 }
 

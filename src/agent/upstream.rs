@@ -121,6 +121,7 @@ impl Upstreams {
     {
         let upstream = self.find(outgoing.permitted())?;
         let place = upstream.begin()?;
+        let limit = upstream.response_timeout(outgoing.permitted());
         let (body, progress) = watched(body);
         let mut request = upstream.request(outgoing, body);
         *request.extensions_mut() = extensions;
@@ -133,7 +134,6 @@ impl Upstreams {
                 None => Box::pin(upstream.connect()).await?,
             };
             let answer = pin!(connection.try_send_request(request));
-            let limit = upstream.response_timeout;
             match answer_within(limit, progress.as_deref(), answer).await {
                 Ok(Ok(response)) => {
                     let pool = Arc::clone(&upstream.pool);
@@ -182,6 +182,12 @@ impl Upstream {
             places: Arc::new(Semaphore::new(config.max_in_flight)),
             pool: Arc::new(Pool::new(config.max_in_flight)),
         })
+    }
+
+    /// How long an answer is waited for: as the rule says, or the upstream.
+    fn response_timeout(&self, permitted: &Permitted) -> Duration {
+        let of_rule = permitted.limits().response_timeout;
+        of_rule.unwrap_or(self.response_timeout)
     }
 
     /// Takes one of the places for calls under way. It is given back when the answer has been passed on.

@@ -111,11 +111,11 @@ fn check_also(section: &mut Section<'_>) -> Vec<Also> {
 }
 
 /// A number of bytes such as `128 MiB`.
-struct Size(u64);
+pub(super) struct Size(pub(super) u64);
 
 #[derive(Debug, thiserror::Error)]
 #[error("write a number and KiB, MiB or GiB, for instance \"128 MiB\"")]
-struct NotASize;
+pub(super) struct NotASize;
 
 impl FromStr for Size {
     type Err = NotASize;

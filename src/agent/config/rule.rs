@@ -1,5 +1,6 @@
 //! The rules of an upstream, `[[upstream.deny]]` and `[[upstream.allow]]`.
 
+use super::limits;
 use crate::agent::policy::{Conditions, Expected, Literal, Predicate, Rule, RuleError, Values};
 use crate::config_file::{OneOrMany, Scalar, Section};
 use crate::error_chain::chain;
@@ -21,6 +22,7 @@ fn check_allow(mut section: Section<'_>) -> Option<Rule> {
     let callers = check_callers(&mut section);
     let encoded_slash = section.boolean("encoded_slash", false);
     let conditions = check_conditions(&mut section);
+    let limits = limits::check(&mut section);
     let audit_query = section.strings("audit_query");
     if methods.is_empty() {
         section.mistake(
@@ -35,6 +37,7 @@ fn check_allow(mut section: Section<'_>) -> Option<Rule> {
         rule.for_callers(callers)
             .taking_encoded_slash(encoded_slash)
             .requiring(conditions)
+            .limited(limits)
             .showing_in_audit(audit_query),
     )
 }

@@ -22,11 +22,12 @@ pub(super) const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Calls to one upstream at once: enough for any tracker, and few enough not to overwhelm it.
 pub(super) const DEFAULT_MAX_IN_FLIGHT: usize = 64;
 /// The most that may be configured: beyond it the process would run out of file descriptors first.
-const MAX_IN_FLIGHT_CEILING: usize = 4096;
+pub(super) const MAX_IN_FLIGHT_CEILING: usize = 4096;
 
 /// Time-outs are configured within these bounds: shorter is a slip, longer is for ever.
-const TIMEOUT_RANGE: RangeInclusive<Duration> =
+pub(super) const TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(60 * 60);
+
 /// A service in the private network that the agent may reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {

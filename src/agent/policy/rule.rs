@@ -7,10 +7,14 @@ use http::Method;
 use super::Asked;
 use super::condition::{Conditions, Reading};
 use super::cover::Cover;
+use super::limits::Limits;
 use super::mismatch::{Mismatch, RuleError};
 use super::path::PlainPath;
 use super::template::Template;
 use crate::name::Name;
+
+/// Of a rule that has none.
+static NO_LIMITS: Limits = Limits::NONE;
 
 /// Methods, a path template, and what else must hold for the rule to decide.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub struct Rule {
     encoded_slash: bool,
     /// Apart, since most rules have none.
     conditions: Option<Box<Conditions>>,
+    /// Apart, for the same reason.
+    limits: Option<Box<Limits>>,
     /// Query parameters whose values may stand in the audit log.
     audit_query: Vec<String>,
 }
@@ -45,6 +51,7 @@ impl Rule {
             callers: Vec::new(),
             encoded_slash: false,
             conditions: None,
+            limits: None,
             audit_query: Vec::new(),
         })
     }
@@ -63,6 +70,7 @@ impl Rule {
             callers: Vec::new(),
             encoded_slash: false,
             conditions: None,
+            limits: None,
             audit_query: Vec::new(),
         })
     }
@@ -92,11 +100,23 @@ impl Rule {
         self
     }
 
+    /// The rule with limits for the calls that it allows.
+    #[must_use]
+    pub fn limited(mut self, limits: Limits) -> Self {
+        self.limits = (limits != Limits::NONE).then(|| Box::new(limits));
+        self
+    }
+
     /// The rule with these query parameters shown in the audit log; of all others it has only the names.
     #[must_use]
     pub fn showing_in_audit(mut self, parameters: Vec<String>) -> Self {
         self.audit_query = parameters;
         self
+    }
+
+    /// The limits for the calls that it allows.
+    pub(super) fn limits(&self) -> &Limits {
+        self.limits.as_deref().unwrap_or(&NO_LIMITS)
     }
 
     /// The query parameters whose values may stand in the audit log.

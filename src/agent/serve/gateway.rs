@@ -2,17 +2,19 @@
 
 use std::path::Path;
 
+use super::quota::Quotas;
 use crate::agent::config::UpstreamConfig;
 use crate::agent::credentials::{CredentialError, Credentials};
 use crate::agent::policy::{self, Asked, Explanation, Policy};
 use crate::agent::upstream::{ConnectError, Upstreams};
 
-/// Policy, credentials and upstreams that belong together.
+/// Policy, credentials and upstreams that belong together, and how much of their limits is used.
 #[derive(Debug, Default)]
 pub struct Gateway {
     pub(super) policy: Policy,
     pub(super) credentials: Credentials,
     pub(super) upstreams: Upstreams,
+    pub(super) quotas: Quotas,
 }
 
 /// Why calls cannot be served as the configuration says.
@@ -44,6 +46,7 @@ impl Gateway {
             credentials: Credentials::open(configs, network_ca)
                 .map_err(GatewayError::Credential)?,
             upstreams: Upstreams::new(configs, network_ca).map_err(GatewayError::Upstream)?,
+            quotas: Quotas::of(configs),
         })
     }
 

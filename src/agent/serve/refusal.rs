@@ -6,12 +6,14 @@ use http::{HeaderValue, Response, StatusCode};
 use tracing::{debug, warn};
 
 use super::gathering::GatherError;
+use super::quota::QuotaError;
 use crate::agent::addresses::ReachError;
 use crate::agent::audit::{Decision, End, Finish, Outcome};
 use crate::agent::credentials::CredentialError;
 use crate::agent::policy::{Denial, Denied};
 use crate::agent::upstream::{ConnectError, UpstreamError};
 use crate::body::Body;
+use crate::body::capped::TooLong;
 use crate::error_chain::chain;
 use crate::forwarding::RELAY_ERROR;
 use crate::link::tls::TlsError;
@@ -37,6 +39,12 @@ pub(super) enum Refusal {
     Loop,
     /// The body that a rule looks at is not to be had.
     Gather(GatherError),
+    /// Its rule takes no further call now.
+    Quota(QuotaError),
+    /// The body is longer than its rule allows.
+    BodyTooLong(TooLong, Delivery),
+    /// The upstream's answer is longer than the rule allows.
+    AnswerTooLong(TooLong),
     /// Not with its credentials.
     Credential(CredentialError),
     /// The upstream gave no answer.
@@ -70,11 +78,18 @@ impl Refusal {
             Self::Credential(error) => {
                 warn!(upstream, error = %chain(error), "a credential is not to be had");
             }
+            Self::AnswerTooLong(error) => {
+                warn!(upstream, %error, "an answer is not passed on");
+            }
+            Self::BodyTooLong(error, _) => {
+                debug!(upstream, %error, "a call was refused");
+            }
             Self::Deactivated
             | Self::Denied(_)
             | Self::NotSupported
             | Self::Loop
             | Self::Gather(_)
+            | Self::Quota(_)
             | Self::Unrecorded(_) => {}
         }
     }
@@ -102,8 +117,12 @@ impl Refusal {
             | Self::Loop
             | Self::Credential(_)
             | Self::Gather(_)
+            | Self::Quota(_)
+            | Self::BodyTooLong(_, Delivery::NotSent)
             | Self::Unrecorded(_) => (Decision::Refused, None, None),
-            Self::Upstream(_) => (Decision::Allowed, None, None),
+            Self::BodyTooLong(_, Delivery::Unknown)
+            | Self::AnswerTooLong(_)
+            | Self::Upstream(_) => (Decision::Allowed, None, None),
         };
         End {
             decision,
@@ -126,6 +145,8 @@ impl Refusal {
             Self::Denied(denial) => denial.reason.to_string(),
             Self::Credential(error @ CredentialError::OwnParameter(_)) => error.to_string(),
             Self::Gather(error) => error.to_string(),
+            Self::Quota(error) => error.to_string(),
+            Self::BodyTooLong(error, _) | Self::AnswerTooLong(error) => error.to_string(),
             Self::Upstream(error) => error.to_string(),
             Self::Deactivated
             | Self::NotSupported
@@ -142,6 +163,7 @@ impl Refusal {
             .detail(detail)
             .member(DELIVERY, delivery);
         match (status, &self) {
+            (_, Self::Quota(QuotaError::Rate(wait))) => problem = problem.retry_after(*wait),
             (StatusCode::TOO_MANY_REQUESTS, _) => problem = problem.retry_after(RETRY_BUSY_AFTER),
             (_, Self::Unrecorded(_)) => problem = problem.retry_after(RETRY_UNRECORDED_AFTER),
             _ => {}
@@ -209,6 +231,34 @@ impl Refusal {
                 "The private side cannot read a credential that this upstream needs",
             ),
             Self::Gather(error) => gather(error),
+            Self::Quota(QuotaError::InFlight) => (
+                S::TOO_MANY_REQUESTS,
+                "rule-busy",
+                NotSent,
+                "connection_limit_reached",
+                "The private side takes no more such calls at a time",
+            ),
+            Self::Quota(QuotaError::Rate(_)) => (
+                S::TOO_MANY_REQUESTS,
+                "rate-limited",
+                NotSent,
+                "http_request_denied",
+                "The private side takes such calls less often",
+            ),
+            Self::BodyTooLong(_, delivery) => (
+                S::PAYLOAD_TOO_LARGE,
+                "body-too-long",
+                *delivery,
+                "http_request_error",
+                "The private side does not let such calls have so long a body",
+            ),
+            Self::AnswerTooLong(_) => (
+                S::BAD_GATEWAY,
+                "answer-too-long",
+                Delivery::Unknown,
+                "http_response_body_size",
+                "The upstream's answer is longer than the private side lets it be",
+            ),
             Self::Upstream(error) => upstream(error),
             Self::Unrecorded(delivery) => (
                 S::SERVICE_UNAVAILABLE,

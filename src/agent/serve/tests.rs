@@ -1,6 +1,7 @@
 //! A lane on one side, a private service on the other, the agent between them.
 
 mod bodies;
+mod limits;
 
 use std::convert::Infallible;
 use std::sync::Mutex;
@@ -273,6 +274,7 @@ async fn a_websocket_passes_messages_both_ways_and_ends_with_its_caller() {
 
 struct Agent {
     lane: Lane,
+    calls: Arc<Calls>,
     owner: Arc<Owner>,
 }
 
@@ -321,6 +323,33 @@ async fn agent(url: &str) -> Agent {
 
 /// An agent with the upstream `web` and these rules.
 async fn agent_with(url: &str, rules: Vec<Rule>) -> Agent {
+    let calls = Arc::new(Calls::new(gateway(url, rules), "agent-test", Audit::off()));
+    let owner = Arc::new(Owner {
+        connection: "acme_to_widgets".into(),
+        is_active: Mutex::new(true),
+        go_aheads: Mutex::default(),
+        went_ahead: Notify::new(),
+    });
+    let link_owner: Arc<dyn LinkOwner> = Arc::clone(&owner) as _;
+    let served = Arc::clone(&calls);
+    let service = service_fn(move |request| {
+        let (calls, owner) = (Arc::clone(&served), Arc::clone(&link_owner));
+        async move { Ok::<_, Infallible>(calls.handle(&owner, request).await) }
+    });
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .enable_connect_protocol()
+        .serve_connection(TokioIo::new(far), service);
+    tokio::spawn(server);
+    let (lane, driver) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .handshake(TokioIo::new(near))
+        .await
+        .unwrap();
+    tokio::spawn(driver);
+    Agent { lane, calls, owner }
+}
+
+fn gateway(url: &str, rules: Vec<Rule>) -> Gateway {
     let config = UpstreamConfig {
         name: "web".parse().unwrap(),
         url: url.parse().unwrap(),
@@ -335,33 +364,7 @@ async fn agent_with(url: &str, rules: Vec<Rule>) -> Agent {
         max_in_flight: 10,
         rules,
     };
-    let calls = Arc::new(Calls::new(
-        Gateway::open(&[config], None).unwrap(),
-        "agent-test",
-        Audit::off(),
-    ));
-    let owner = Arc::new(Owner {
-        connection: "acme_to_widgets".into(),
-        is_active: Mutex::new(true),
-        go_aheads: Mutex::default(),
-        went_ahead: Notify::new(),
-    });
-    let link_owner: Arc<dyn LinkOwner> = Arc::clone(&owner) as _;
-    let service = service_fn(move |request| {
-        let (calls, owner) = (Arc::clone(&calls), Arc::clone(&link_owner));
-        async move { Ok::<_, Infallible>(calls.handle(&owner, request).await) }
-    });
-    let (near, far) = tokio::io::duplex(64 * 1024);
-    let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .enable_connect_protocol()
-        .serve_connection(TokioIo::new(far), service);
-    tokio::spawn(server);
-    let (lane, driver) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-        .handshake(TokioIo::new(near))
-        .await
-        .unwrap();
-    tokio::spawn(driver);
-    Agent { lane, owner }
+    Gateway::open(&[config], None).unwrap()
 }
 
 async fn upstream<F, A>(answer: F) -> String

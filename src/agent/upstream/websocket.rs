@@ -51,6 +51,7 @@ impl Upstreams {
     ) -> Result<Websocket, UpstreamError> {
         let upstream = self.find(outgoing.permitted())?;
         let place = upstream.begin()?;
+        let limit = upstream.response_timeout(outgoing.permitted());
         let key = generate_key();
         let accept = derive_accept_key(key.as_bytes());
         let headers = outgoing.headers_mut();
@@ -62,7 +63,6 @@ impl Upstreams {
         let request = upstream.request(outgoing, body::empty());
 
         let mut connection = upstream.connect().await?;
-        let limit = upstream.response_timeout;
         let answer = answer_within(limit, None, pin!(connection.send_request(request))).await;
         let mut response = answer
             .map_err(|NoAnswer| UpstreamError::ResponseTimeout(limit))?
