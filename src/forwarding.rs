@@ -3,7 +3,9 @@
 //! Pure: `http` types in and out, the same rules in both programs. Never looks at bodies, and never
 //! changes an end-to-end header that is not named here.
 
-use http::header::{CONNECTION, EXPECT, HeaderName, TE, TRAILER, UPGRADE, VIA};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+};
 use http::{HeaderMap, HeaderValue, Version};
 
 /// The most header fields that one message may have. That of hyper's HTTP/1 parser, which keeps them
@@ -36,6 +38,10 @@ const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// and either with `_` for `-`. `TE: trailers` stays, and so does `Trailer`, so that trailers can pass.
 pub fn strip(headers: &mut HeaderMap) {
     let accepts_trailers = has_token(headers, &TE, "trailers");
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // It overrides the length (RFC 9112, section 6.3), which is then anybody's guess.
+        headers.remove(CONTENT_LENGTH);
+    }
     for name in listed(headers, &CONNECTION) {
         headers.remove(name);
     }

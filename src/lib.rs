@@ -42,7 +42,8 @@
 //! 2. `session`, `protocol`, `invitation`, `identity` and `agent::policy` take time and bytes as values: no
 //!    tokio, no files (but for `identity::key_file`), no clock.
 //! 3. Only `agent::policy` makes a `Permitted`; credentials and upstreams take nothing else. A secret
-//!    so cannot reach a target that no rule names: it does not compile.
+//!    so cannot reach a target that no rule names: it does not compile. One secret has a target of its own: a client's
+//!    secret goes to the `token_url` that stands beside it in the configuration, and nowhere else.
 //! 4. Only `link::tls` knows rustls, only `backoff` its crate, only `relay::store` writes SQL.
 //! 5. The agent opens no listening network socket.
 //! 6. Whatever is sent or kept carries a version, and has golden vectors or tests of its bytes.

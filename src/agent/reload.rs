@@ -102,6 +102,13 @@ impl Reloader {
                     at: SystemTime::now(),
                     why: chain(&error).to_string(),
                 }));
+                // What was refused for a file that came newly is mended there.
+                let sources = AgentConfig::sources(self.file.as_deref());
+                self.read_from.send_modify(|files| {
+                    files.extend(sources);
+                    files.sort();
+                    files.dedup();
+                });
                 Err(error)
             }
         }

@@ -248,3 +248,13 @@ proptest! {
         prop_assert_eq!(again, after);
     }
 }
+
+#[test]
+fn a_length_beside_an_encoding_is_not_passed_on() {
+    let mut both = headers(&[("transfer-encoding", "chunked"), ("content-length", "5")]);
+    strip(&mut both);
+    assert!(both.is_empty(), "{both:?}");
+    let mut one = headers(&[("content-length", "5")]);
+    strip(&mut one);
+    assert_eq!(one["content-length"], "5");
+}

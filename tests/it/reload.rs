@@ -87,11 +87,17 @@ async fn a_bad_configuration_leaves_the_former_in_force_and_the_status_says_so_u
 }
 
 #[tokio::test]
-async fn a_drop_in_that_appears_counts() {
+async fn a_drop_in_that_appears_counts_and_can_be_mended_in_place() {
     let scene = Scene::around(Upstream::new(answers::echo).await).await;
     let drop_ins = scene.agent.home().directory().join("agent.d");
     fs::create_dir(&drop_ins).unwrap();
     let more = crate::harness::upstream::configuration(scene.upstream.address(), "other", "");
+    // First with a mistake, which is then mended in place.
+    fs::write(drop_ins.join("other.toml"), format!("{more}\n[colour]")).unwrap();
+    wait_until("the mistake is told", async || {
+        scene.agent.status().await.refused_configuration.is_some()
+    })
+    .await;
     fs::write(drop_ins.join("other.toml"), more).unwrap();
     wait_until("the other upstream is there", async || {
         scene.agent.status().await.upstreams.len() == 2

@@ -64,7 +64,7 @@ impl AuditConfig {
             file: section.path_or("file", state_dir.join(DEFAULT_NAME)),
             max_size: check_size(&mut section),
             max_age: section.duration("max_age", DEFAULT_MAX_AGE, MAX_AGE),
-            keep: section.number("keep", DEFAULT_KEEP as i64, 0..=MAX_KEEP as i64) as usize,
+            keep: section.number("keep", DEFAULT_KEEP as i64, 1..=MAX_KEEP as i64) as usize,
             sync: section.choice(
                 "sync",
                 &[("second", Sync::Second), ("always", Sync::Always)],

@@ -135,13 +135,17 @@ impl Output {
     async fn collect(arguments: &[String]) -> Result<(Self, Complaint), CommandError> {
         let mut command = command(arguments);
         let broken = |_| CommandError::Start(io::Error::other("the starting thread broke"));
-        // Starting takes as long as the disk does.
-        let started = tokio::task::spawn_blocking(move || command.spawn());
-        let mut child = started
+        // Starting takes as long as the disk does. Made into a group there, so that one that starts when nobody waits for
+        // it any more is killed all the same.
+        let started = tokio::task::spawn_blocking(move || {
+            let child = command.spawn()?;
+            let group = Group::of(&child);
+            Ok((child, group))
+        });
+        let (mut child, mut group) = started
             .await
             .map_err(broken)?
             .map_err(CommandError::Start)?;
-        let mut group = Group::of(&child);
         let (output, errors) = (child.stdout.take(), child.stderr.take());
         let ended = tokio::task::spawn_blocking(move || child.wait());
         let (bytes, complaint) = tokio::try_join!(
