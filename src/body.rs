@@ -1,6 +1,7 @@
 //! The one body type that flows through relay and agent, and how to make small ones.
 //!
-//! Bodies are streams of frames; nothing here or elsewhere gathers a whole body of a call.
+//! Bodies are streams of frames. Nothing here gathers one; the only place that does, up to a bound and where a rule looks
+//! into it, is `agent::serve`'s `gathering`.
 
 pub mod capped;
 pub mod progress;
@@ -27,6 +28,12 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into())
         .map_err(|never| match never {})
         .boxed_unsync()
+}
+
+/// How many bytes of a body a frame carries: trailers carry none.
+#[must_use]
+pub fn length(frame: &http_body::Frame<Bytes>) -> u64 {
+    frame.data_ref().map_or(0, |data| data.len() as u64)
 }
 
 /// A body that arrives from elsewhere.

@@ -42,6 +42,10 @@ use self::entry::Asked;
 use self::writer::Writer;
 use crate::agent::config::AuditConfig;
 
+/// How long the start waits for the file: opening one takes milliseconds, and a disk that does not answer must not keep
+/// the agent from saying so.
+const OPENING: Duration = Duration::from_secs(2);
+
 /// The audit log of this process, or that there is none.
 #[derive(Debug, Default)]
 pub struct Audit {
@@ -50,10 +54,6 @@ pub struct Audit {
     /// The tasks that carry word between the calls and the writer.
     carriers: Vec<AbortHandle>,
 }
-
-/// How long the start waits for the file: opening one takes milliseconds, and a disk that does not answer must not keep
-/// the agent from saying so.
-const OPENING: Duration = Duration::from_secs(2);
 
 impl Audit {
     /// No log.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::BodyError;
+use super::{BodyError, length};
 
 /// A body with a bound, or none.
 #[derive(Debug)]
@@ -71,8 +71,7 @@ impl Overrun {
 
 impl Cap {
     fn count(&mut self, frame: &Frame<Bytes>) -> Result<(), TooLong> {
-        let length = frame.data_ref().map_or(0, Bytes::len) as u64;
-        if let Some(left) = self.left.checked_sub(length) {
+        if let Some(left) = self.left.checked_sub(length(frame)) {
             self.left = left;
             return Ok(());
         }

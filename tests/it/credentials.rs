@@ -42,11 +42,7 @@ impl Scene {
              set_query = {{ api_key = {{ file = '{key}' }} }}\n{more}"
         );
         home.configure("", &upstream.configuration("web", &lines));
-        let agent = TestAgent::at(home).await;
-        let relay = TestRelay::start().await;
-        agent.accept(&relay.initiate("acme", "widgets").await).await;
-        relay.until_online(CONNECTION).await;
-        let token = relay.token(Some(CONNECTION)).await;
+        let (relay, agent, token) = joined(home).await;
         Self {
             upstream,
             relay,
@@ -58,6 +54,16 @@ impl Scene {
     async fn caller(&self) -> Caller {
         Caller::http1(self.relay.home(), &self.token).await
     }
+}
+
+/// A relay and an agent of this home, joined by a link that is up, and a token that opens the connection.
+async fn joined(home: AgentHome) -> (TestRelay, TestAgent, String) {
+    let agent = TestAgent::at(home).await;
+    let relay = TestRelay::start().await;
+    agent.accept(&relay.initiate("acme", "widgets").await).await;
+    relay.until_online(CONNECTION).await;
+    let token = relay.token(Some(CONNECTION)).await;
+    (relay, agent, token)
 }
 
 /// Answers with what it was shown, as a service that is too helpful does.
@@ -135,6 +141,7 @@ async fn cookies_pass_both_ways_where_the_private_side_lets_them() {
     let cookie = HeaderValue::from_static("session=2");
     request.headers_mut().insert(COOKIE, cookie);
     let answer = caller.whole(request).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(scene.upstream.call().header("cookie"), "session=2");
     assert_eq!(answer.headers[SET_COOKIE], "session=1");
 }
@@ -160,11 +167,7 @@ impl TokenScene {
             secret.display()
         );
         home.configure("", &upstream.configuration("web", &lines));
-        let agent = TestAgent::at(home).await;
-        let relay = TestRelay::start().await;
-        agent.accept(&relay.initiate("acme", "widgets").await).await;
-        relay.until_online(CONNECTION).await;
-        let token = relay.token(Some(CONNECTION)).await;
+        let (relay, agent, token) = joined(home).await;
         Self {
             endpoint,
             upstream,

@@ -58,15 +58,7 @@ async fn another_relay_process_takes_over_while_calls_under_way_finish_on_the_fi
     let successor = TestRelay::at(scene.relay.home().successor()).await;
     scene.relay.drain();
     successor.until_online(CONNECTION).await;
-    assert!(
-        scene
-            .agent
-            .connection(CONNECTION)
-            .await
-            .unwrap()
-            .link
-            .is_online()
-    );
+    assert!(scene.agent.is_online(CONNECTION).await);
     let mut other = scene.caller().await;
     assert_eq!(other.get("/").await.text(), "at once");
     pieces.send("after");

@@ -37,15 +37,7 @@ async fn a_changed_file_is_put_into_force_and_calls_under_way_keep_what_admitted
     assert_eq!(next_piece(under_way.body_mut()).await.unwrap(), "after");
     drop(pieces);
     assert_eq!(next_piece(under_way.body_mut()).await, None, "whole");
-    assert!(
-        scene
-            .agent
-            .connection(CONNECTION)
-            .await
-            .unwrap()
-            .link
-            .is_online()
-    );
+    assert!(scene.agent.is_online(CONNECTION).await);
 }
 
 #[tokio::test]

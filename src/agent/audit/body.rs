@@ -13,7 +13,7 @@ use super::account::Account;
 use super::desk::Unavailable;
 use super::entry::{Entry, Which};
 use super::line::Finish;
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, length};
 
 /// The body of a request: what passes is counted.
 #[derive(Debug)]
@@ -173,8 +173,4 @@ fn with(hint: SizeHint, bytes: u64) -> SizeHint {
         more.set_upper(upper.saturating_add(bytes));
     }
     more
-}
-
-fn length(frame: &Frame<Bytes>) -> u64 {
-    frame.data_ref().map_or(0, |data| data.len() as u64)
 }

@@ -138,6 +138,11 @@ impl TestAgent {
         connections.find(|connection| connection.name == name)
     }
 
+    /// Whether a connection, which is listed, has its link.
+    pub(crate) async fn is_online(&self, name: &str) -> bool {
+        self.connection(name).await.unwrap().link.is_online()
+    }
+
     /// Waits until a connection is listed so.
     pub(crate) async fn until(&self, name: &str, holds: impl Fn(&ConnectionStatus) -> bool) {
         let mut last = None;
