@@ -106,26 +106,37 @@ impl Online {
     /// Cancel-safe: every future is kept here until it has ended. What the relay said comes before
     /// the end of the link, so that a removal is not taken for an accident.
     pub(super) async fn next_event(&mut self) -> Event {
-        tokio::select! {
-            biased;
-            Some(message) = self.messages.recv() => Event::Told(message),
-            (message, result) = optional(&mut self.telling) => {
-                self.telling = None;
-                // A try on a lane that is dead fails at once, so that tries without end would keep
-                // the end of the link from ever being seen.
-                self.has_failed_to_tell = result.is_err();
-                Event::Delivered(message, result)
-            }
-            end = optional(&mut self.driver) => {
-                self.driver = None;
-                Event::LinkEnded(end.unwrap_or(LinkEnd::ClosedHere(CloseCode::Internal)))
-            }
-            Ok(()) = self.path.changed() => Event::PathChanged(self.path.borrow_and_update().clone()),
-            _ = optional(&mut self.server) => {
-                self.server = None;
-                Event::Served
-            }
+        loop {
+            return tokio::select! {
+                biased;
+                Some(message) = self.messages.recv() => Event::Told(message),
+                (message, result) = optional(&mut self.telling) => {
+                    self.telling = None;
+                    // A try on a lane that is dead fails at once, so that tries without end would keep
+                    // the end of the link from ever being seen.
+                    self.has_failed_to_tell = result.is_err();
+                    if result.is_err() && self.has_link_ended() {
+                        // How the link ended says more: the relay may have closed it as it was told to.
+                        continue;
+                    }
+                    Event::Delivered(message, result)
+                }
+                end = optional(&mut self.driver) => {
+                    self.driver = None;
+                    Event::LinkEnded(end.unwrap_or(LinkEnd::ClosedHere(CloseCode::Internal)))
+                }
+                Ok(()) = self.path.changed() => Event::PathChanged(self.path.borrow_and_update().clone()),
+                _ = optional(&mut self.server) => {
+                    self.server = None;
+                    Event::Served
+                }
+            };
         }
+    }
+
+    /// Whether the link has come to its end, and nobody has been told so far.
+    fn has_link_ended(&self) -> bool {
+        self.driver.as_ref().is_some_and(JoinHandle::is_finished)
     }
 
     /// What is known of the WebSocket now.
