@@ -3,16 +3,19 @@
 //! Both begin with the lane's first request, so that an idle link holds no HTTP/2 buffers. Keep-alive
 //! belongs to the session; HTTP/2 sends no pings here.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod answer;
+mod client;
+mod tunnel;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::http2::{Builder as ClientBuilder, SendRequest};
-use hyper::rt::Executor;
 use hyper::server::conn::http2::Builder as ServerBuilder;
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
+pub use self::answer::AnswerBody;
+pub use self::client::{LaneClient, Opened, SendError};
+pub use self::tunnel::LaneTunnel;
 use super::lane::LaneStream;
 use crate::body::{Body, BodyError};
 
@@ -35,132 +38,6 @@ const STREAMS: u32 = 8192;
 const RESETS: Option<usize> = None;
 /// The longest list of header fields: above the limits of both programs' outsides, so that what they let pass, passes.
 const HEADER_LIST: u32 = 128 * 1024;
-
-/// The calling end of a lane. Cheap to clone.
-#[derive(Clone)]
-pub struct LaneClient {
-    state: Arc<Mutex<State>>,
-}
-
-enum State {
-    Idle(LaneStream),
-    Started(SendRequest<Body>),
-    /// HTTP/2 could not be started; the lane is of no more use.
-    Broken,
-}
-
-/// Why a call over a lane got no answer, told apart by what the other side may have done.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// The request never left: trying again is safe.
-    #[error("the link was lost before the request was sent")]
-    NotSent,
-    /// The other side said that it did not process the request (RFC 9113, section 8.7): trying again is safe.
-    #[error("the other side refused the request unprocessed")]
-    Refused,
-    /// The request may have been processed.
-    #[error("the link was lost after the request was sent")]
-    OutcomeUnknown(#[source] BodyError),
-}
-
-impl LaneClient {
-    /// Takes the lane; nothing is sent yet.
-    #[must_use]
-    pub fn new(lane: LaneStream) -> Self {
-        Self {
-            state: Arc::new(Mutex::new(State::Idle(lane))),
-        }
-    }
-
-    /// Sends a request and waits for the head of its answer. Dropping the future, or later the
-    /// answer's body, cancels the call on the other side too.
-    ///
-    /// # Errors
-    /// [`SendError`].
-    pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
-        let mut sender = match self.started()? {
-            Some(sender) => sender,
-            // Apart, so that the first call's part does not make every call's future larger.
-            None => Box::pin(self.start()).await?,
-        };
-        sender
-            .try_send_request(request)
-            .await
-            .map_err(|mut failed| {
-                if failed.take_message().is_some() {
-                    return SendError::NotSent;
-                }
-                let error = failed.into_error();
-                if is_refused(&error) {
-                    SendError::Refused
-                } else {
-                    SendError::OutcomeUnknown(error.into())
-                }
-            })
-    }
-
-    /// The lane's HTTP/2, once it has begun.
-    fn started(&self) -> Result<Option<SendRequest<Body>>, SendError> {
-        match &*self.lock() {
-            State::Idle(_) => Ok(None),
-            State::Started(sender) => Ok(Some(sender.clone())),
-            State::Broken => Err(SendError::NotSent),
-        }
-    }
-
-    /// Begins the lane's HTTP/2.
-    async fn start(&self) -> Result<SendRequest<Body>, SendError> {
-        let state = std::mem::replace(&mut *self.lock(), State::Broken);
-        let lane = match state {
-            State::Idle(lane) => lane,
-            State::Started(sender) => {
-                *self.lock() = State::Started(sender.clone());
-                return Ok(sender);
-            }
-            State::Broken => return Err(SendError::NotSent),
-        };
-        // Only queues the preface: the first poll completes it, so nobody else sees `Broken` meanwhile.
-        let (sender, connection) = handshake(lane).await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a lane's HTTP/2 ended");
-            }
-        });
-        *self.lock() = State::Started(sender.clone());
-        Ok(sender)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-type Connection = hyper::client::conn::http2::Connection<TokioIo<LaneStream>, Body, Boxing>;
-
-async fn handshake(lane: LaneStream) -> Result<(SendRequest<Body>, Connection), SendError> {
-    ClientBuilder::new(Boxing)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(FRAME_SIZE)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_header_list_size(HEADER_LIST)
-        .initial_max_send_streams(STREAMS as usize)
-        .max_local_error_reset_streams(RESETS)
-        .handshake(TokioIo::new(lane))
-        .await
-        .map_err(|_| SendError::NotSent)
-}
-
-/// Spawns the calling end's futures boxed. What waits for a call's answer is of one type with the
-/// whole connection, which is large, and would be moved six times on its way into a task.
-#[derive(Clone)]
-struct Boxing;
-
-impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Boxing {
-    fn execute(&self, future: F) {
-        tokio::spawn(Box::pin(future));
-    }
-}
 
 /// Serves a lane until it ends, or until `draining` and everything in flight is answered.
 ///
@@ -203,15 +80,4 @@ where
 #[must_use]
 pub fn refused_stream() -> BodyError {
     Box::new(h2::Error::from(h2::Reason::REFUSED_STREAM))
-}
-
-fn is_refused(error: &hyper::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        }
-        cause = error.source();
-    }
-    false
 }

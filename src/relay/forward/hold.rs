@@ -18,6 +18,7 @@ use super::Refusal;
 use crate::body::watched::{Holding, Watched};
 use crate::body::{self, Body};
 use crate::forwarding::has_known_expectation;
+use crate::link::http2::AnswerBody;
 use crate::relay::registry::{CallPermit, Live};
 
 /// How long a body is held back for an upstream that says neither "continue" nor anything else. Not
@@ -116,7 +117,7 @@ impl http_body::Body for Gated {
 }
 
 /// An answer's body that keeps the call's place among those under way until it ends or is dropped.
-pub(super) fn held(body: Incoming, permit: CallPermit) -> Body {
+pub(super) fn held(body: AnswerBody, permit: CallPermit) -> Body {
     if body.is_end_stream() {
         return body::empty();
     }

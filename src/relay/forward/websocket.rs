@@ -20,6 +20,7 @@ use super::{ANSWER_TIMEOUT, Forward, Refusal, held};
 use crate::body::progress::{NoAnswer, answer_within};
 use crate::body::{self, Body};
 use crate::forwarding;
+use crate::link::http2::Opened;
 use crate::relay::activity::Open;
 use crate::relay::registry::{CallPermit, Live};
 use crate::tunnel;
@@ -58,33 +59,32 @@ pub(super) async fn open(
         Method::CONNECT => None,
         _ => Some(switching_protocols(&mut parts.headers)?),
     };
-    let mut request = Request::new(body::empty());
+    let mut request = Request::new(());
     *request.method_mut() = Method::CONNECT;
     *request.uri_mut() = parts.uri;
     *request.version_mut() = Version::HTTP_2;
     *request.headers_mut() = parts.headers;
-    let protocol = Protocol::from_static(WEBSOCKET);
+    let protocol = h2::ext::Protocol::from_static(WEBSOCKET);
     request.extensions_mut().insert(protocol);
 
-    let answer = answer_within(ANSWER_TIMEOUT, None, pin!(live.client.send(request))).await;
-    let mut answer = answer
+    let opened = answer_within(ANSWER_TIMEOUT, None, pin!(live.client.open(request))).await;
+    let opened = opened
         .map_err(|NoAnswer| Refusal::AnswerTimeout(ANSWER_TIMEOUT))?
         .map_err(Refusal::Lane)?;
-    if answer.status() != StatusCode::OK {
-        return Ok(forward.pass_back(answer).map(|body| held(body, permit)));
-    }
-    let lane = hyper::upgrade::on(&mut answer);
+    let (answer, lane) = match opened {
+        Opened::Tunnel(answer, lane) => (answer, lane),
+        Opened::Declined(answer) => {
+            return Ok(forward.pass_back(answer).map(|body| held(body, permit)));
+        }
+    };
     // Ends with the caller, the lane, or after a long silence.
     tokio::spawn(async move {
-        let (Ok(caller), Ok(lane)) = tokio::join!(caller, lane) else {
-            return;
-        };
-        let (caller, lane) = (TokioIo::new(caller), TokioIo::new(lane));
-        let tunnelled = tunnel::copy_both(caller, lane, IDLE).await;
+        let Ok(caller) = caller.await else { return };
+        let tunnelled = tunnel::copy_both(TokioIo::new(caller), lane, IDLE).await;
         debug!(?tunnelled, "a WebSocket ended");
         drop((permit, open));
     });
-    let mut answer = forward.pass_back(answer).map(|_| body::empty());
+    let mut answer = forward.pass_back(answer).map(|()| body::empty());
     if let Some(switch) = switch {
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         *answer.version_mut() = Version::HTTP_11;
