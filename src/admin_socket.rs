@@ -11,6 +11,7 @@ mod permission;
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
@@ -57,21 +58,29 @@ where
 /// # Errors
 /// The problem to answer with: too long, too slow, or not the JSON that was expected.
 pub async fn read_json<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Problem> {
-    let bad = |status, detail: String| {
-        Problem::new(status, "bad-request", "the request's body cannot be used").detail(detail)
-    };
-    let body = Limited::new(request.into_body(), MAX_REQUEST_BODY).collect();
-    let bytes = match tokio::time::timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(collected)) => collected.to_bytes(),
-        Ok(Err(error)) => return Err(bad(StatusCode::PAYLOAD_TOO_LARGE, error.to_string())),
-        Err(_) => {
-            return Err(bad(
-                StatusCode::REQUEST_TIMEOUT,
-                "it came too slowly".to_owned(),
-            ));
-        }
-    };
-    serde_json::from_slice(&bytes).map_err(|error| bad(StatusCode::BAD_REQUEST, error.to_string()))
+    let bytes = read_body(request, MAX_REQUEST_BODY).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| unusable(StatusCode::BAD_REQUEST, error.to_string()))
+}
+
+/// Reads a request's body of at most so many bytes.
+///
+/// # Errors
+/// The problem to answer with: too long, or too slow.
+pub async fn read_body(request: Request<Incoming>, most: usize) -> Result<Bytes, Problem> {
+    let body = Limited::new(request.into_body(), most).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) => Err(unusable(StatusCode::PAYLOAD_TOO_LARGE, error.to_string())),
+        Err(_) => Err(unusable(
+            StatusCode::REQUEST_TIMEOUT,
+            "it came too slowly".to_owned(),
+        )),
+    }
+}
+
+fn unusable(status: StatusCode, detail: String) -> Problem {
+    Problem::new(status, "bad-request", "the request's body cannot be used").detail(detail)
 }
 
 /// A JSON response.

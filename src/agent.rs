@@ -21,6 +21,7 @@ pub mod config;
 pub mod control;
 pub mod credentials;
 pub mod doctor;
+pub mod expectations;
 pub mod lifecycle;
 pub mod link_task;
 pub mod live;

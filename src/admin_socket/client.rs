@@ -69,6 +69,20 @@ pub async fn request(
     target: &str,
     body: Option<&Value>,
 ) -> Result<(StatusCode, Bytes), AdminClientError> {
+    let body = body.map(|value| ("application/json", Bytes::from(value.to_string())));
+    request_with(socket, method, target, body).await
+}
+
+/// The same with a body of any content type.
+///
+/// # Errors
+/// As [`request`].
+pub async fn request_with(
+    socket: &Path,
+    method: Method,
+    target: &str,
+    body: Option<(&'static str, Bytes)>,
+) -> Result<(StatusCode, Bytes), AdminClientError> {
     match tokio::time::timeout(DEADLINE, exchange(socket, method, target, body)).await {
         Ok(answer) => answer,
         Err(_) => Err(AdminClientError::TimedOut(DEADLINE)),
@@ -79,18 +93,16 @@ async fn exchange(
     socket: &Path,
     method: Method,
     target: &str,
-    body: Option<&Value>,
+    body: Option<(&'static str, Bytes)>,
 ) -> Result<(StatusCode, Bytes), AdminClientError> {
     let mut request = Request::builder().method(method).uri(target);
+    let (kind, body) = body.map_or((None, Bytes::new()), |(kind, body)| (Some(kind), body));
     if let Some(headers) = request.headers_mut() {
         headers.insert(HOST, HeaderValue::from_static("admin"));
-        if body.is_some() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(kind) = kind {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         }
     }
-    let body = body
-        .map(|value| Bytes::from(value.to_string()))
-        .unwrap_or_default();
     let request = request
         .body(Full::new(body))
         .map_err(AdminClientError::Request)?;

@@ -10,16 +10,16 @@ mod routes;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use self::api::{
-    AcceptAnswer, AcceptRequest, ConnectionList, Health, LogLevelMessage, ReloadAnswer,
-    RemoveAnswer,
+    AcceptAnswer, AcceptRequest, ConnectionList, ExplainAnswer, Health, LogLevelMessage,
+    ReloadAnswer, RemoveAnswer,
 };
 use self::routes::Route;
-use crate::admin_socket::{Peer, json, read_json};
+use crate::admin_socket::{Peer, json, read_body, read_json};
 use crate::agent::accept::{AcceptError, Acceptance};
 use crate::agent::command::{Command, CommandError, Commands, Removal};
 use crate::agent::doctor;
@@ -103,14 +103,7 @@ impl Admin {
                 let report = doctor::examine(&self.0.live, destinations).await;
                 Ok(json(ok, &report))
             }
-            Route::Explain => {
-                let query = request.uri().query().unwrap_or_default();
-                let live = &self.0.live;
-                let (gateway, parts) = (live.calls.gateway(), live.parts());
-                let answer = explain::explain(&gateway, &parts.upstreams, query)
-                    .map_err(|question| question.problem())?;
-                Ok(json(ok, &answer))
-            }
+            Route::Explain => Ok(json(ok, &self.explain(request).await?)),
             Route::LogLevel => {
                 let message: LogLevelMessage = read_json(request).await?;
                 self.0.log.set_level(message.level);
@@ -240,6 +233,18 @@ impl Admin {
             only_here: removal == Removal::OnlyHere,
         };
         Ok(json(StatusCode::OK, &answer))
+    }
+
+    async fn explain(&self, request: Request<Incoming>) -> Result<ExplainAnswer, Problem> {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let body = match *request.method() {
+            Method::POST => Some(read_body(request, explain::MAX_BODY).await?),
+            _ => None,
+        };
+        let live = &self.0.live;
+        let (gateway, parts) = (live.calls.gateway(), live.parts());
+        explain::explain(&gateway, &parts.upstreams, &query, body)
+            .map_err(|question| question.problem())
     }
 
     async fn reload(&self) -> Result<Response<Body>, Problem> {

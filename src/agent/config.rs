@@ -21,7 +21,7 @@ pub use credential::{AuthConfig, CredentialsConfig};
 pub use network::{NetworkConfig, TlsInspection};
 pub use oauth2::{ClientStyle, OAuth2Config};
 pub use source::{CommandConfig, CredentialSource};
-pub use upstream::UpstreamConfig;
+pub use upstream::{UpstreamConfig, policy_of};
 
 use crate::config_file::{Mistakes, Section};
 use crate::daemon_config::{AdminConfig, DaemonConfig, LogConfig};
@@ -119,6 +119,16 @@ pub(in crate::agent) mod tests {
 
     use super::*;
     use crate::link::dial::ProxySetting;
+
+    const REFERENCE: &str = include_str!("../../config/agent.toml");
+
+    /// The shipped file with every key in force.
+    pub(in crate::agent) fn reference() -> String {
+        let uncommented = REFERENCE
+            .lines()
+            .map(|line| line.strip_prefix("#: ").unwrap_or(line));
+        uncommented.map(|line| format!("{line}\n")).collect()
+    }
 
     pub(in crate::agent) fn read(text: &str) -> Result<AgentConfig, String> {
         let directory = tempfile::tempdir().unwrap();
@@ -305,21 +315,14 @@ pub(in crate::agent) mod tests {
 
     #[test]
     fn the_reference_shows_every_key_and_every_default() {
-        let reference = include_str!("../../config/agent.toml");
-        let shipped = read(reference).unwrap();
+        let shipped = read(REFERENCE).unwrap();
         assert!(
             shipped.upstreams.is_empty(),
             "the shipped file allows nothing"
         );
 
         // Every commented key, put into force, must be known; the example upstream must be whole.
-        let uncommented: String = reference
-            .lines()
-            .map(|line| match line.strip_prefix("#: ") {
-                Some(example) => format!("{example}\n"),
-                None => format!("{line}\n"),
-            })
-            .collect();
+        let uncommented = reference();
         let keys = uncommented
             .lines()
             .filter(|line| !line.starts_with('#') && line.contains(" = "))

@@ -46,9 +46,9 @@ pub use rule::Rule;
 use self::path::PlainPath;
 use crate::name::Name;
 
-/// How much of a body is gathered for the rules that look at it: an issue with a long description has some ten
-/// KiB. Each call of such a rule can take so much memory.
-const DEFAULT_MAX_BODY: usize = 256 * 1024;
+/// How many bytes of a body are gathered for the rules that look at it: an issue with a long description has some
+/// ten KiB. Each call of such a rule can take so much memory.
+pub const MAX_GATHERED: usize = 256 * 1024;
 
 /// Everything that may be asked: for each upstream, its rules.
 #[derive(Debug, Clone, Default)]
@@ -144,7 +144,7 @@ impl RuleSet {
     fn new(rules: Vec<Rule>) -> Self {
         let looks_at_body = rules.iter().any(Rule::looks_at_body);
         Self {
-            gathers: looks_at_body.then_some(DEFAULT_MAX_BODY),
+            gathers: looks_at_body.then_some(MAX_GATHERED),
             rules: place(rules),
         }
     }
@@ -276,6 +276,22 @@ impl Denial {
     #[must_use]
     pub fn rule_name(&self) -> Option<&str> {
         self.rule.as_ref().map(|placed| &*placed.name)
+    }
+}
+
+impl Denied {
+    /// The reason as one word, which does not change: for tables of expectations and for logs.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::UnknownUpstream => "unknown-upstream",
+            Self::Ambiguous(ambiguity) => ambiguity.word(),
+            Self::Override(_) => "override",
+            Self::ByRule => "by-rule",
+            Self::NeedsBody(_) => "needs-body",
+            Self::Unmet => "unmet",
+            Self::NoRule => "no-rule",
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -44,9 +45,7 @@ impl Daemon {
     ) -> Result<T, Failure> {
         self.try_ask(method, target, body)
             .await
-            .map_err(|error| match error {
-                AskError::NotRunning(failure) | AskError::Failed(failure) => failure,
-            })
+            .map_err(AskError::into_failure)
     }
 
     /// As [`Self::ask`], for commands that can do without a daemon.
@@ -59,9 +58,29 @@ impl Daemon {
         target: &str,
         body: Option<&Value>,
     ) -> Result<T, AskError> {
-        let (status, bytes) = client::request(&self.socket, method, target, body)
-            .await
-            .map_err(|error| self.not_asked(&error))?;
+        let answer = client::request(&self.socket, method, target, body).await;
+        self.read(answer)
+    }
+
+    /// Asks about what is in these bytes, and reads the answer.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_about<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        bytes: Bytes,
+    ) -> Result<T, Failure> {
+        let body = Some(("application/octet-stream", bytes));
+        let answer = client::request_with(&self.socket, Method::POST, target, body).await;
+        self.read(answer).map_err(AskError::into_failure)
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        answer: Result<(StatusCode, Bytes), AdminClientError>,
+    ) -> Result<T, AskError> {
+        let (status, bytes) = answer.map_err(|error| self.not_asked(&error))?;
         if !status.is_success() {
             let problem = problem::parse(&bytes);
             return Err(AskError::Failed(self.refused(status, problem)));
@@ -119,6 +138,14 @@ impl Daemon {
             problem.detail.unwrap_or(problem.title),
             remedy.unwrap_or_default(),
         )
+    }
+}
+
+impl AskError {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::NotRunning(failure) | Self::Failed(failure) => failure,
+        }
     }
 }
 

@@ -100,7 +100,7 @@ impl Document {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if !may_be_absent {
-                    let remedy = "create the file, or name the right one with --config";
+                    let remedy = "create the file, or name the right one";
                     self.note_file(path, "does not exist".to_owned(), remedy);
                 }
                 return;

@@ -16,6 +16,7 @@ mod layers;
 mod link;
 mod location;
 mod moves;
+mod policy;
 mod refusals;
 mod reload;
 mod secrets;

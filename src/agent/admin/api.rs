@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::policy::{Asked, Denied, Explanation, Tried};
 use crate::agent::status::ConnectionStatus;
 use crate::logging::LogLevel;
 
@@ -77,6 +78,9 @@ pub struct ExplainAnswer {
     pub path: String,
     /// The rule that allows it, or why none does.
     pub reason: String,
+    /// Why no rule allows it, as one word that does not change; empty where one does.
+    #[serde(default)]
+    pub word: String,
     /// Every rule that was looked at, in that order, with what it lacks.
     pub rules: Vec<ExplainedRule>,
 }
@@ -91,6 +95,51 @@ pub struct ExplainedRule {
     pub denies: bool,
     /// Why it does not decide about the call; empty when it does.
     pub why_not: String,
+}
+
+impl ExplainAnswer {
+    /// What an explanation says of a call whose body has so many bytes.
+    #[must_use]
+    pub fn of(asked: &Asked<'_>, body_length: u64, explanation: &Explanation) -> Self {
+        let rules: Vec<_> = explanation.tried.iter().map(ExplainedRule::of).collect();
+        let limits = explanation.limits();
+        let max_body = limits.and_then(|limits| limits.max_body);
+        let max_body = max_body.filter(|most| body_length > *most);
+        let reason = match (&explanation.outcome, rules.last(), max_body) {
+            (Ok(index), _, Some(most)) => format!(
+                "rule {} allows it, and its max_body only {most} bytes of a body: 413",
+                index + 1
+            ),
+            (Ok(index), Some(allowing), None) => format!("rule {}: {}", index + 1, allowing.rule),
+            (Ok(index), None, None) => format!("rule {}", index + 1),
+            (Err(denied), ..) => denied.to_string(),
+        };
+        Self {
+            allowed: explanation.outcome.is_ok() && max_body.is_none(),
+            upstream: asked.upstream.to_owned(),
+            method: asked.method.to_string(),
+            path: asked.path_and_query.to_string(),
+            reason,
+            word: explanation
+                .outcome
+                .map_or_else(Denied::word, |_| "")
+                .to_owned(),
+            rules,
+        }
+    }
+}
+
+impl ExplainedRule {
+    fn of(tried: &Tried) -> Self {
+        Self {
+            rule: tried.rule.to_string(),
+            denies: tried.rule.denies(),
+            why_not: match &tried.verdict {
+                Ok(()) => String::new(),
+                Err(mismatch) => mismatch.to_string(),
+            },
+        }
+    }
 }
 
 /// `GET /readyz` and `GET /healthz`.

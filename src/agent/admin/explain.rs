@@ -1,15 +1,20 @@
 //! `GET /v1/policy/explain?method=…&url=…`, and perhaps `upstream=…`, `caller=…` and `header=…` for each
-//! header: which rule would allow a call, or why none does.
+//! header: which rule would allow a call, or why none does. `POST`, with the body of the call: the same for
+//! rules that look at it.
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
-use super::api::{ExplainAnswer, ExplainedRule};
+use super::api::ExplainAnswer;
 use crate::agent::config::UpstreamConfig;
-use crate::agent::policy::{Asked, GivenBody};
+use crate::agent::policy::{Asked, GivenBody, WholeBody};
 use crate::agent::serve::Gateway;
 use crate::problem::Problem;
 
+/// The longest body that is asked about, in bytes: far more than any rule looks at, and no more than one person's
+/// question may take of the agent's memory.
+pub(super) const MAX_BODY: usize = 16 * 1024 * 1024;
 /// What is said of a header that is none.
 const NOT_A_HEADER: &str = "a header is written as 'Name: value'";
 
@@ -43,42 +48,22 @@ pub(super) fn explain(
     gateway: &Gateway,
     upstreams: &[UpstreamConfig],
     query: &str,
+    body: Option<Bytes>,
 ) -> Result<ExplainAnswer, BadQuestion> {
     let question = Question::read(query)?;
     let (upstream, path) = target(upstreams, &question)?;
-    let explanation = gateway.explain(&Asked {
+    let length = body.as_ref().map_or(0, Bytes::len);
+    let body = body.map(WholeBody::new);
+    let asked = Asked {
         upstream: &upstream,
         method: &question.method,
         path_and_query: &path,
         headers: &question.headers,
         caller: question.caller.as_deref(),
-        body: GivenBody::NotGathered,
-    });
-    let rules: Vec<_> = explanation
-        .tried
-        .iter()
-        .map(|tried| ExplainedRule {
-            rule: tried.rule.to_string(),
-            denies: tried.rule.denies(),
-            why_not: match &tried.verdict {
-                Ok(()) => String::new(),
-                Err(mismatch) => mismatch.to_string(),
-            },
-        })
-        .collect();
-    let reason = match (&explanation.outcome, rules.last()) {
-        (Ok(index), Some(allowing)) => format!("rule {}: {}", index + 1, allowing.rule),
-        (Ok(index), None) => format!("rule {}", index + 1),
-        (Err(denied), _) => denied.to_string(),
+        body: body.as_ref().map_or(GivenBody::NotGathered, GivenBody::of),
     };
-    Ok(ExplainAnswer {
-        allowed: explanation.outcome.is_ok(),
-        upstream,
-        method: question.method.to_string(),
-        path: path.to_string(),
-        reason,
-        rules,
-    })
+    let explanation = gateway.explain(&asked);
+    Ok(ExplainAnswer::of(&asked, length as u64, &explanation))
 }
 
 impl Question {
@@ -207,7 +192,7 @@ mod tests {
 
     use super::*;
     use crate::agent::config::CredentialsConfig;
-    use crate::agent::policy::Rule;
+    use crate::agent::policy::{Conditions, Expected, Limits, Literal, Predicate, Rule};
 
     fn upstream(name: &str, url: &'static str) -> UpstreamConfig {
         UpstreamConfig {
@@ -222,16 +207,34 @@ mod tests {
             rules: vec![
                 Rule::parse(&["GET"], "/issue/{key}").unwrap(),
                 Rule::parse_deny::<&str>(&[], "/issue/SECRET-1").unwrap(),
+                by_body(),
             ],
         }
     }
 
+    /// Allows to create issues of one project, with short bodies.
+    fn by_body() -> Rule {
+        let key = Expected::OneOf(vec![Literal::Text("OPS".to_owned())]);
+        let body = vec![Predicate::new("/key", key).unwrap()];
+        let rule = Rule::parse(&["POST"], "/issue").unwrap();
+        let rule = rule.requiring(Conditions::default().with_body(body).unwrap());
+        rule.limited(Limits {
+            max_body: Some(20),
+            ..Limits::NONE
+        })
+    }
+
     fn ask(query: &str) -> Result<ExplainAnswer, BadQuestion> {
+        ask_with(query, None)
+    }
+
+    fn ask_with(query: &str, body: Option<&'static str>) -> Result<ExplainAnswer, BadQuestion> {
         let upstreams = [
             upstream("jira", "http://jira.corp.local:8080/jira"),
             upstream("git", "http://git.corp.local"),
         ];
-        explain(&Gateway::open(&upstreams, None).unwrap(), &upstreams, query)
+        let gateway = Gateway::open(&upstreams, None).unwrap();
+        explain(&gateway, &upstreams, query, body.map(Into::into))
     }
 
     #[test]
@@ -257,7 +260,7 @@ mod tests {
         assert!(ask("method=GET&url=/issue/A").is_err());
         let answer = ask("method=PUT&url=/issue/A&upstream=git").unwrap();
         assert!(!answer.allowed);
-        assert_eq!(answer.rules.len(), 2);
+        assert_eq!(answer.rules.len(), 3);
         assert!(answer.rules[0].denies, "{answer:?}");
     }
 
@@ -268,6 +271,29 @@ mod tests {
         let answer = ask("&header=X-Original-URL:%20/admin");
         assert!(!answer.allowed && answer.rules.is_empty(), "{answer:?}");
         assert!(answer.reason.contains("x-original-url"), "{answer:?}");
+    }
+
+    #[test]
+    fn a_body_is_looked_at_where_a_rule_does_and_held_against_the_rules_limit() {
+        let query = "method=POST&url=/issue&upstream=git&header=Content-Type:application/json";
+        let answer = ask(query).unwrap();
+        assert!(
+            !answer.allowed && answer.reason.contains("not given"),
+            "{answer:?}"
+        );
+        assert!(ask_with(query, Some(r#"{"key":"OPS"}"#)).unwrap().allowed);
+        for body in [r#"{"key":"WEB"}"#, r#"{"key":"OPS","key":"WEB"}"#, ""] {
+            let answer = ask_with(query, Some(body)).unwrap();
+            assert!(!answer.allowed, "{body}: {answer:?}");
+            let why_not = &answer.rules.last().unwrap().why_not;
+            assert!(why_not.contains("body"), "{body}: {why_not}");
+        }
+        let answer = ask_with(query, Some(r#"{"key":"OPS","text":"too long"}"#)).unwrap();
+        assert!(!answer.allowed, "{answer:?}");
+        assert_eq!(
+            answer.reason,
+            "rule 2 allows it, and its max_body only 20 bytes of a body: 413"
+        );
     }
 
     #[test]

@@ -53,6 +53,8 @@ impl Route {
                 (Method::POST, Self::Deactivate(name.to_owned()))
             }
             ["v1", "doctor"] => (Method::GET, Self::Doctor),
+            // With a body: that of the call.
+            ["v1", "policy", "explain"] if method == Method::POST => (Method::POST, Self::Explain),
             ["v1", "policy", "explain"] => (Method::GET, Self::Explain),
             ["v1", "log-level"] => (Method::PUT, Self::LogLevel),
             ["v1", "reload"] => (Method::POST, Self::Reload),
@@ -117,6 +119,7 @@ mod tests {
             ),
             (Method::GET, "/v1/doctor", Route::Doctor),
             (Method::GET, "/v1/policy/explain", Route::Explain),
+            (Method::POST, "/v1/policy/explain", Route::Explain),
             (Method::PUT, "/v1/log-level", Route::LogLevel),
             (Method::POST, "/v1/reload", Route::Reload),
             (Method::GET, "/healthz", Route::Health),

@@ -10,7 +10,7 @@ use http::Uri;
 use super::credential::CredentialsConfig;
 use super::rule;
 use crate::agent::addresses::{Addresses, Network};
-use crate::agent::policy::Rule;
+use crate::agent::policy::{Policy, Rule};
 use crate::config_file::Section;
 use crate::name::Name;
 
@@ -50,6 +50,13 @@ pub struct UpstreamConfig {
     pub max_in_flight: usize,
     /// What may be asked, and what not: rules that deny, then rules that allow. None that allows: nothing.
     pub rules: Vec<Rule>,
+}
+
+/// The policy of all upstreams.
+#[must_use]
+pub fn policy_of(upstreams: &[UpstreamConfig]) -> Policy {
+    let rules = |it: &UpstreamConfig| (it.name.clone(), it.rules.clone());
+    Policy::new(upstreams.iter().map(rules))
 }
 
 /// Checks all `[[upstream]]` tables; `None` when one of them is not whole.

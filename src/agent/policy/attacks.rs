@@ -7,7 +7,7 @@ use config::{Config, File, FileFormat};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Deserialize;
 
-use super::{Ambiguity, Asked, Denied, Policy, Rule, decide};
+use super::{Asked, Policy, Rule, decide};
 
 /// The corpus with this many requests, so that none is lost unnoticed.
 const AT_LEAST: usize = 270;
@@ -106,30 +106,6 @@ fn verdict(line: &str, headers: &HeaderMap) -> &'static str {
             assert_eq!(permitted.path_and_query().as_str(), path.as_str());
             "allowed"
         }
-        Err(denial) => name(denial.reason),
-    }
-}
-
-fn name(denied: Denied) -> &'static str {
-    match denied {
-        Denied::UnknownUpstream => "unknown-upstream",
-        Denied::Override(_) => "override",
-        Denied::ByRule => "by-rule",
-        Denied::NeedsBody(_) => "needs-body",
-        Denied::Unmet => "unmet",
-        Denied::NoRule => "no-rule",
-        Denied::Ambiguous(ambiguity) => match ambiguity {
-            Ambiguity::NotFromRoot => "not-from-root",
-            Ambiguity::DotSegment => "dot-segment",
-            Ambiguity::EmptySegment => "empty-segment",
-            Ambiguity::EncodedSlash => "encoded-slash",
-            Ambiguity::EncodedDelimiter => "encoded-delimiter",
-            Ambiguity::Backslash => "backslash",
-            Ambiguity::Semicolon => "semicolon",
-            Ambiguity::ControlCharacter => "control-character",
-            Ambiguity::InvalidEscape => "invalid-escape",
-            Ambiguity::EncodedTwice => "encoded-twice",
-            Ambiguity::NotUtf8 => "not-utf8",
-        },
+        Err(denial) => denial.reason.word(),
     }
 }

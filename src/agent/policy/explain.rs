@@ -2,13 +2,15 @@
 //!
 //! Shows rules, so its answer never goes to a caller.
 
-use super::{Asked, Denied, Mismatch, Permitted, Policy, Rule, consider};
+use super::{Asked, Denied, Limits, Mismatch, Permitted, Policy, Rule, consider};
 
 /// The answer to "may this be called, and why?".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
     /// Which of the upstream's rules that allow it is, counted from zero, or what a caller would be told.
     pub outcome: Result<usize, Denied>,
+    /// The rule that decides, such as `allow 2: GET /issue/{key}`, where one does.
+    pub decided_by: Option<String>,
     /// The rules that were looked at, in that order; empty when the decision did not come to them.
     /// Where a rule decides, it is the last.
     pub tried: Vec<Tried>,
@@ -38,7 +40,33 @@ pub fn explain(policy: &Policy, asked: &Asked<'_>) -> Explanation {
             .as_ref()
             .map(Permitted::rule)
             .map_err(|denial| denial.reason),
+        decided_by: match &decided {
+            Ok(permitted) => Some(permitted.rule_name().to_owned()),
+            Err(denial) => denial.rule_name().map(str::to_owned),
+        },
         tried,
+    }
+}
+
+impl Explanation {
+    /// The limits of the rule that allows it; nothing where none does.
+    #[must_use]
+    pub fn limits(&self) -> Option<&Limits> {
+        let allowing = self.tried.last().filter(|_| self.outcome.is_ok());
+        allowing.map(|tried| tried.rule.limits())
+    }
+
+    /// Where no rule decides: the rule that allows of which most conditions hold, the first among equals.
+    #[must_use]
+    pub fn nearest(&self) -> Option<&Tried> {
+        let nearness = |tried: &&Tried| {
+            let mismatch = tried.verdict.as_ref().err();
+            mismatch.map_or(0, Mismatch::nearness)
+        };
+        let undecided = self.decided_by.is_none();
+        let allowing = self.tried.iter().filter(|tried| !tried.rule.denies());
+        // Backwards, since of equals the last is taken.
+        allowing.rev().max_by_key(nearness).filter(|_| undecided)
     }
 }
 
@@ -67,6 +95,7 @@ mod tests {
             ask("jira", "/issue/A-1"),
             Explanation {
                 outcome: Ok(1),
+                decided_by: Some("allow 2: GET /issue/{key}".to_owned()),
                 tried: tried([Err(Mismatch::Method), Ok(())])
             }
         );
@@ -74,6 +103,7 @@ mod tests {
             ask("jira", "/search"),
             Explanation {
                 outcome: Err(Denied::NoRule),
+                decided_by: None,
                 tried: tried([Err(Mismatch::Method), Err(Mismatch::Segment(1))])
             }
         );
@@ -81,6 +111,7 @@ mod tests {
             ask("git", "/"),
             Explanation {
                 outcome: Err(Denied::UnknownUpstream),
+                decided_by: None,
                 tried: Vec::new()
             }
         );

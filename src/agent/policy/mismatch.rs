@@ -121,6 +121,25 @@ pub enum Mismatch {
 }
 
 impl Mismatch {
+    /// How many of a rule's conditions hold before the one that fails, for comparison: conditions are looked at
+    /// in the order in which they stand here.
+    pub(super) const fn nearness(&self) -> usize {
+        match self {
+            Self::Method | Self::NotCovered => 0,
+            Self::Segment(place) => *place,
+            Self::TooShort | Self::TooLong => MAX_SEGMENTS + 1,
+            Self::EncodedSlash | Self::EncodedDelimiter => MAX_SEGMENTS + 2,
+            Self::Caller => MAX_SEGMENTS + 3,
+            Self::UnclearQuery
+            | Self::UnlistedParameter
+            | Self::RepeatedParameter(_)
+            | Self::Parameter(_) => MAX_SEGMENTS + 4,
+            Self::Header(_) => MAX_SEGMENTS + 5,
+            Self::ContentType => MAX_SEGMENTS + 6,
+            Self::Body(_) | Self::UnclearBody | Self::BodyNotGiven => MAX_SEGMENTS + 7,
+        }
+    }
+
     /// Whether method and path are those of the rule, and a further condition fails.
     pub(super) const fn is_beyond_path(&self) -> bool {
         match self {

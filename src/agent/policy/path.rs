@@ -49,6 +49,25 @@ pub enum Ambiguity {
     NotUtf8,
 }
 
+impl Ambiguity {
+    /// As one word, which does not change.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::NotFromRoot => "not-from-root",
+            Self::DotSegment => "dot-segment",
+            Self::EmptySegment => "empty-segment",
+            Self::EncodedSlash => "encoded-slash",
+            Self::EncodedDelimiter => "encoded-delimiter",
+            Self::Backslash => "backslash",
+            Self::Semicolon => "semicolon",
+            Self::ControlCharacter => "control-character",
+            Self::InvalidEscape => "invalid-escape",
+            Self::EncodedTwice => "encoded-twice",
+            Self::NotUtf8 => "not-utf8",
+        }
+    }
+}
+
 /// A path that is plain but for encoded slashes, which rules decide about.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PlainPath<'a> {

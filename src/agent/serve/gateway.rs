@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::quota::Quotas;
-use crate::agent::config::UpstreamConfig;
+use crate::agent::config::{UpstreamConfig, policy_of};
 use crate::agent::credentials::{CredentialError, Credentials};
 use crate::agent::policy::{self, Asked, Explanation, Policy};
 use crate::agent::upstream::{ConnectError, Upstreams};
@@ -38,11 +38,8 @@ impl Gateway {
         configs: &[UpstreamConfig],
         network_ca: Option<&Path>,
     ) -> Result<Self, GatewayError> {
-        let rules = configs
-            .iter()
-            .map(|config| (config.name.clone(), config.rules.clone()));
         Ok(Self {
-            policy: Policy::new(rules),
+            policy: policy_of(configs),
             credentials: Credentials::open(configs, network_ca)
                 .map_err(GatewayError::Credential)?,
             upstreams: Upstreams::new(configs, network_ca).map_err(GatewayError::Upstream)?,

@@ -1,18 +1,32 @@
-//! `agent policy explain`: which rule would allow a call, or why none does.
+//! `agent policy explain`: which rule would allow a call, or why none does; `agent policy test`: whether a whole
+//! table of expectations is met.
 
+mod table;
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Method;
 
+use super::Place;
 use crate::agent::admin::api::ExplainAnswer;
 use crate::cli::daemon::{Daemon, url_encode};
 use crate::cli::exit_code::{ExitCode, Failure};
 use crate::cli::output::{print, print_json, printable};
+
+/// The [word](crate::agent::policy::Denied::word) of a decision that waits for the body.
+const NEEDS_BODY: &str = "needs-body";
 
 /// `agent policy …`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Policy {
     /// Which rule would allow a call, or why none does
     Explain(Explain),
+    /// Check a table of expectations against the configuration; needs no daemon
+    Test(table::Test),
 }
 
 /// `agent policy explain`.
@@ -31,15 +45,19 @@ pub(super) struct Explain {
     /// A header of the call, 'Name: value'; may be given several times
     #[arg(long = "header", short = 'H', value_name = "HEADER")]
     headers: Vec<String>,
+    /// A file with the body of the call, or - for standard input; its type is told by -H
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
     /// As JSON
     #[arg(long)]
     json: bool,
 }
 
 impl Policy {
-    pub(super) async fn carry_out(self, daemon: &Daemon) -> Result<(), Failure> {
+    pub(super) async fn carry_out(self, place: &Place) -> Result<(), Failure> {
         match self {
-            Self::Explain(explain) => explain.carry_out(daemon).await,
+            Self::Explain(explain) => explain.carry_out(&place.daemon()).await,
+            Self::Test(test) => test.carry_out(place),
         }
     }
 }
@@ -60,7 +78,10 @@ impl Explain {
         for header in &self.headers {
             target.push_str(&format!("&header={}", url_encode(header)));
         }
-        let answer: ExplainAnswer = daemon.ask(Method::GET, &target, None).await?;
+        let answer: ExplainAnswer = match &self.body {
+            Some(file) => daemon.ask_about(&target, read(file)?).await?,
+            None => daemon.ask(Method::GET, &target, None).await?,
+        };
         if self.json {
             print_json(&answer)?;
         } else {
@@ -73,9 +94,27 @@ impl Explain {
         Err(Failure::new(
             ExitCode::NotPermitted,
             "such a call would be denied",
-            "To allow it, add a rule under [[upstream.allow]] and run: agent reload",
+            match answer.word.as_str() {
+                NEEDS_BODY => "Give the body too: --body FILE, and its type: -H 'Content-Type: …'.",
+                _ => "To allow it, add a rule under [[upstream.allow]] and run: agent reload",
+            },
         ))
     }
+}
+
+/// A file, or standard input.
+fn read(file: &Path) -> Result<Bytes, Failure> {
+    let read = match file.as_os_str() == "-" {
+        true => {
+            let mut bytes = Vec::new();
+            io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+        }
+        false => fs::read(file),
+    };
+    read.map(Bytes::from).map_err(|error| {
+        let problem = format!("the body in {} cannot be read: {error}", file.display());
+        Failure::new(ExitCode::Usage, problem, "")
+    })
 }
 
 fn describe(answer: &ExplainAnswer) -> String {

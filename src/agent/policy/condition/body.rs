@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 
+use super::super::MAX_GATHERED;
 use super::super::head;
 use super::super::mismatch::{Mismatch, RuleError};
 use super::super::pattern::{Values, fold};
@@ -60,6 +61,17 @@ pub enum Literal {
     Integer(i64),
     /// A truth value.
     Boolean(bool),
+}
+
+impl<'a> GivenBody<'a> {
+    /// A body that is at hand, as far as rules are told of it.
+    #[must_use]
+    pub fn of(whole: &'a WholeBody) -> Self {
+        match whole.bytes.len() > MAX_GATHERED {
+            true => Self::TooLong,
+            false => Self::Whole(whole),
+        }
+    }
 }
 
 impl WholeBody {

@@ -1,0 +1,114 @@
+//! Questions about the rules, asked of the real program: single calls of a running agent, and whole tables.
+
+use std::fs;
+
+use crate::harness::agent::AgentHome;
+use crate::harness::program::{AGENT, Output, run, run_with};
+use crate::harness::{Home as _, TestAgent};
+
+/// An upstream nobody calls, with rules that look at everything.
+const UPSTREAM: &str = "
+    [[upstream]]
+    name = 'jira'
+    url = 'http://127.0.0.1:9'
+    [[upstream.deny]]
+    path = '/admin/{*rest}'
+    [[upstream.allow]]
+    methods = ['GET']
+    path = '/issue/{key}'
+    [[upstream.allow]]
+    methods = ['POST']
+    path = '/issue'
+    [[upstream.allow.body]]
+    pointer = '/project'
+    equals = 'OPS'
+";
+
+#[tokio::test]
+async fn explain_shows_each_rule_with_the_first_condition_that_failed_of_bodies_too() {
+    let agent = TestAgent::start_with(UPSTREAM).await;
+    let socket = agent.home().socket();
+    let explain = async |body: &[&str], input: &str| {
+        let call = "policy explain POST /issue --upstream jira -H Content-Type:application/json";
+        let mut words: Vec<&str> = call.split(' ').collect();
+        words.extend(["--socket", socket.to_str().unwrap()]);
+        words.extend(body);
+        run_with(AGENT, &words, input).await
+    };
+    let from_input = ["--body", "-"];
+    let shown = explain(&from_input, r#"{"project": "OPS"}"#).await;
+    assert_eq!(
+        shown.succeeded().out,
+        "POST /issue of upstream jira: allowed (rule 2: POST /issue (body /project=OPS))\n  \
+         deny /admin/{*rest}: the path is not one of the template, however it is read\n  \
+         GET /issue/{key}: the method is not among those of the rule\n  \
+         POST /issue (body /project=OPS): allows it\n"
+    );
+    let shown = explain(&from_input, r#"{"project": "WEB"}"#).await;
+    shown.failed(77, &["such a call would be denied"]);
+    let why = "POST /issue (body /project=OPS): the body's \"/project\" is not as the rule says";
+    assert!(shown.out.contains(why), "{shown:?}");
+
+    let file = agent.home().directory().join("body.json");
+    fs::write(&file, r#"{"project": "OPS"}"#).unwrap();
+    let shown = explain(&["--body", file.to_str().unwrap()], "").await;
+    assert!(shown.succeeded().out.contains("allowed"));
+    explain(&[], "").await.failed(77, &["Give the body too"]);
+    explain(&["--body", "/nowhere"], "")
+        .await
+        .failed(64, &["cannot be read"]);
+}
+
+#[tokio::test]
+async fn a_table_is_held_against_the_files_without_a_daemon() {
+    let home = AgentHome::new(UPSTREAM);
+    let case = |method: &str, path: &str, expected: &str| {
+        format!(
+            "[[case]]\nmethod = '{method}'\npath = '{path}'\nupstream = 'jira'\nexpect = '{expected}'\n"
+        )
+    };
+    let table = home.directory().join("policy.test.toml");
+    let write = |cases: &[String]| {
+        fs::write(&table, format!("version = 1\n{}", cases.concat())).unwrap();
+    };
+    let good = [
+        case("GET", "/issue/A-1", "allow"),
+        case("GET", "/admin/keys", "deny"),
+    ];
+    write(&good);
+    let beside = test(&home, &[]).await.succeeded();
+    let named = test(&home, &[table.to_str().unwrap()]).await.succeeded();
+    let shown = format!("2 of 2 cases of {} are as expected.\n", table.display());
+    assert_eq!((&beside.out, &named.out), (&shown, &shown));
+
+    write(&[good.concat(), case("PUT", "/issue/A-1", "allow")]);
+    let failed = test(&home, &[]).await;
+    failed.failed(65, &["1 of 3 expectations are not met"]);
+    let lines: Vec<&str> = failed.out.lines().collect();
+    assert_eq!(
+        lines[0],
+        "case 3, PUT /issue/A-1 of upstream jira: expected allow; happened: deny, no-rule: no rule of the private side \
+         allows this method on this path; nearest: GET /issue/{key}: the method is not among those of the rule"
+    );
+    assert_eq!(lines.len(), 2, "{failed:?}");
+    let failed = test(&home, &["--json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&failed.out).unwrap();
+    assert_eq!(
+        (&json["unmet"], &json["cases"][2]["met"]),
+        (&1.into(), &false.into())
+    );
+
+    write(&[case("GET", "/issue/A-1", "allow").replace("expect", "expcet")]);
+    test(&home, &[])
+        .await
+        .failed(65, &["case[#1].expcet", "did you mean expect?"]);
+    fs::remove_file(&table).unwrap();
+    test(&home, &[]).await.failed(65, &["does not exist"]);
+}
+
+async fn test(home: &AgentHome, more: &[&str]) -> Output {
+    let config = home.file();
+    let mut words = vec!["policy", "test", "--config", config.to_str().unwrap()];
+    words.extend(more);
+    run(AGENT, &words).await
+}
