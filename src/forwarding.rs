@@ -37,18 +37,30 @@ const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// all that it names, and the headers that are hop-by-hop without being named; every `relay-*` header;
 /// and either with `_` for `-`. `TE: trailers` stays, and so does `Trailer`, so that trailers can pass.
 pub fn strip(headers: &mut HeaderMap) {
-    let accepts_trailers = has_token(headers, &TE, "trailers");
-    if headers.contains_key(TRANSFER_ENCODING) {
-        // It overrides the length (RFC 9112, section 6.3), which is then anybody's guess.
-        headers.remove(CONTENT_LENGTH);
+    // One look at each header that is there costs a tenth of a look-up of each that might be: messages
+    // have few headers, and of these hardly any.
+    let (mut accepts_trailers, mut has_length_beside, mut has_trailer) = (false, false, false);
+    let mut ending = Vec::new();
+    for name in headers.keys() {
+        match *name {
+            CONNECTION => listed_beside(headers, &mut ending),
+            TE => accepts_trailers = has_token(headers, &TE, "trailers"),
+            // It overrides the length (RFC 9112, section 6.3), which is then anybody's guess.
+            TRANSFER_ENCODING => has_length_beside = true,
+            TRAILER => has_trailer = true,
+            _ => {}
+        }
+        if ends_here(name.as_str()) {
+            ending.push(name.clone());
+        }
     }
-    for name in listed(headers, &CONNECTION) {
+    for name in ending {
         headers.remove(name);
     }
-    remove_where(headers, |name| {
-        is_hop_by_hop(name) || name.starts_with(RESERVED_PREFIX) || is_other_spelling(name)
-    });
-    if headers.contains_key(TRAILER) {
+    if has_length_beside {
+        headers.remove(CONTENT_LENGTH);
+    }
+    if has_trailer {
         strip_trailer(headers);
     }
     if accepts_trailers {
@@ -56,27 +68,37 @@ pub fn strip(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a header ends here whoever names it.
+fn ends_here(name: &str) -> bool {
+    is_hop_by_hop(name) || name.starts_with(RESERVED_PREFIX) || is_other_spelling(name)
+}
+
+/// What `Connection` names beside what ends here anyhow.
+fn listed_beside(headers: &HeaderMap, ending: &mut Vec<HeaderName>) {
+    let named = options(headers, &CONNECTION);
+    let beside = named.filter(|option| !matches!(*option, "close" | "keep-alive" | "upgrade"));
+    ending.extend(beside.filter_map(|option| option.parse().ok()));
+}
+
 /// Takes out of `Trailer` what may not come as a header either: some services take trailers for headers
 /// (CVE-2023-46589). Only trailers that are announced there are passed on.
 fn strip_trailer(headers: &mut HeaderMap) {
-    let ends_here = |name: &str| {
-        is_hop_by_hop(name)
+    let is_barred = |name: &str| {
+        ends_here(name)
             || is_claimed_origin(name)
-            || is_other_spelling(name)
-            || name.starts_with(RESERVED_PREFIX)
             || matches!(
                 name,
                 "authorization" | "content-length" | "cookie" | "host" | "set-cookie"
             )
     };
     let announced = listed(headers, &TRAILER);
-    if !announced.iter().any(|name| ends_here(name.as_str())) {
+    if !announced.iter().any(|name| is_barred(name.as_str())) {
         return;
     }
     headers.remove(TRAILER);
     for name in announced
         .into_iter()
-        .filter(|name| !ends_here(name.as_str()))
+        .filter(|name| !is_barred(name.as_str()))
     {
         headers.append(TRAILER, name.into());
     }
@@ -106,12 +128,13 @@ pub fn has_known_expectation(headers: &HeaderMap) -> bool {
     headers.get_all(EXPECT).iter().all(is_known)
 }
 
-/// What is for one hop, and `Proxy`, which a program behind CGI would take for the proxy that it is to use
+/// What is for one hop; `Close`, which is no header for the sake of `Connection: close` (RFC 9112, section 9.6); and `Proxy`, which a program behind CGI would take for the proxy that it is to use
 /// (`HTTP_PROXY`, CVE-2016-5385).
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
-        "connection"
+        "close"
+            | "connection"
             | "http2-settings"
             | "keep-alive"
             | "proxy"
@@ -158,8 +181,7 @@ fn is_other_spelling(name: &str) -> bool {
     }
 }
 
-/// One look at each header that is there costs a tenth of a look-up of each that might be: messages
-/// have few headers, and of these hardly any.
+/// As with [`strip`], by one look at each header that is there.
 fn remove_where(headers: &mut HeaderMap, is_removed: impl Fn(&str) -> bool) {
     let removed = headers.keys().filter(|name| is_removed(name.as_str()));
     let removed: Vec<HeaderName> = removed.cloned().collect();
@@ -211,12 +233,7 @@ fn forwarded_value(peer: std::net::IpAddr, scheme: &str) -> HeaderValue {
 /// Whether a header that is a comma-separated list holds this token, in any case.
 #[must_use]
 pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .any(|item| item.trim().eq_ignore_ascii_case(token))
+    options(headers, name).any(|option| option.eq_ignore_ascii_case(token))
 }
 
 /// Whether these headers of an HTTP/1.1 request ask for a WebSocket (RFC 6455, section 4.1).
@@ -230,13 +247,19 @@ pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
 /// The names of headers that this header lists.
 #[must_use]
 pub fn listed(headers: &HeaderMap, name: &HeaderName) -> Vec<HeaderName> {
+    options(headers, name)
+        .filter_map(|option| option.parse().ok())
+        .collect()
+}
+
+/// The items of a header that is a comma-separated list.
+fn options<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(name)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|list| list.split(','))
-        .filter_map(|option| option.trim().parse().ok())
-        .collect()
+        .map(str::trim)
 }
 
 /// One program's entry in `Via` (RFC 9110, section 7.6.3), by which it also knows its own messages again.

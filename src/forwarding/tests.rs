@@ -8,7 +8,8 @@ use super::*;
 fn what_is_for_one_hop_ends_here_and_the_rest_passes() {
     let mut headers = headers(&[
         ("connection", "keep-alive, X-Private"),
-        ("connection", "x-other"),
+        ("connection", "x-other, close"),
+        ("close", "1"),
         ("x-private", "1"),
         ("x-other", "1"),
         ("keep-alive", "timeout=5"),
