@@ -26,6 +26,8 @@ pub(super) struct Outgoing {
     pending: VecDeque<Bytes>,
     /// The message being filled, header first; empty when none is.
     open: BytesMut,
+    /// How long the last message became: the next one is given as much room at once, for under load it is hardly shorter.
+    usual: usize,
     /// Payload bytes in `pending` and `open`.
     pending_bytes: usize,
     /// Messages sent and not wholly acknowledged, oldest first.
@@ -53,6 +55,7 @@ impl Outgoing {
             flight: Flight::new(window),
             pending: VecDeque::new(),
             open: BytesMut::new(),
+            usual: 0,
             pending_bytes: 0,
             sent: VecDeque::new(),
             sent_from: 0,
@@ -90,8 +93,8 @@ impl Outgoing {
         let mut rest = &bytes[..taken];
         while !rest.is_empty() {
             if self.open.is_empty() {
-                self.open
-                    .reserve(DATA_HEADER + rest.len().clamp(SMALL_FRAME, MAX_PAYLOAD));
+                let room = rest.len().max(self.usual).clamp(SMALL_FRAME, MAX_PAYLOAD);
+                self.open.reserve(DATA_HEADER + room);
                 self.open.extend_from_slice(&data_header(self.lane));
             }
             let space = DATA_HEADER + MAX_PAYLOAD - self.open.len();
@@ -99,8 +102,9 @@ impl Outgoing {
             self.open.extend_from_slice(now);
             rest = later;
             if self.open.len() == DATA_HEADER + MAX_PAYLOAD {
-                self.pending
-                    .push_back(std::mem::take(&mut self.open).freeze());
+                self.usual = MAX_PAYLOAD;
+                let whole = std::mem::take(&mut self.open);
+                self.pending.push_back(whole.freeze());
             }
         }
         self.pending_bytes += taken;
@@ -129,11 +133,16 @@ impl Outgoing {
         if self.open.is_empty() {
             return None;
         }
-        if self.open.len() > SMALL_FRAME / 2 {
+        self.usual = self.open.len() - DATA_HEADER;
+        if self.open.len() > self.open.capacity() / 2 {
             return Some(std::mem::take(&mut self.open).freeze());
         }
         let message = Bytes::copy_from_slice(&self.open);
         self.open.clear();
+        if self.open.capacity() > DATA_HEADER + SMALL_FRAME {
+            // A link that falls idle holds no more than it did before.
+            self.open = BytesMut::new();
+        }
         Some(message)
     }
 
