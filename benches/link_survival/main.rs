@@ -32,6 +32,7 @@ mod fairness;
 #[path = "../relayed_calls/process.rs"]
 #[expect(dead_code, reason = "the other bench needs more of it")]
 mod process;
+#[expect(dead_code, reason = "the training load needs more of it")]
 mod relayed;
 mod resumed;
 mod session_cost;

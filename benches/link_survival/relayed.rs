@@ -91,12 +91,32 @@ impl Relayed {
 
     /// A caller of the relay.
     pub(crate) async fn caller(&self) -> Result<Caller, Failure> {
-        Caller::connect(self.callers, "/c/bench/files", &self.token).await
+        Caller::connect(self.callers(), "/c/bench/files", self.token()).await
     }
 
     /// A caller that reaches the upstream by the path beside the link.
     pub(crate) async fn caller_beside(&self) -> Result<Caller, Failure> {
         Caller::connect(self.beside.address(), "", "").await
+    }
+
+    /// Where the relay's callers connect.
+    pub(crate) fn callers(&self) -> SocketAddr {
+        self.callers
+    }
+
+    /// What callers show.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Ends both, so that they can write down what they have to.
+    pub(crate) fn end(mut self, patience: Duration) -> Result<(), Failure> {
+        for (name, process) in [("agent", &mut self.agent), ("relay", &mut self.relay)] {
+            if !process.ends_within(patience) {
+                return Err(Failure::new(format!("{name} does not end")));
+            }
+        }
+        Ok(())
     }
 
     /// For the person who has to find out why the bench failed.

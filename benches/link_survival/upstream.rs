@@ -1,4 +1,5 @@
-//! The private service: `/small` is 1 KiB, `/bulk/N` is N bytes, and what is posted is counted.
+//! The private service: `/small` is 1 KiB, `/bulk/N` is N bytes, what is posted is counted, and what comes over a
+//! WebSocket goes back.
 
 use std::convert::Infallible;
 use std::io;
@@ -8,12 +9,15 @@ use std::task::{Context, Poll};
 use std::thread;
 
 use bytes::Bytes;
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// The length of `/small`.
 pub(crate) const SMALL: usize = 1024;
@@ -39,7 +43,8 @@ pub(crate) fn start() -> io::Result<SocketAddr> {
 async fn serve(listener: TcpListener) {
     while let Ok((stream, _)) = listener.accept().await {
         let serving = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), service_fn(answer));
+            .serve_connection(TokioIo::new(stream), service_fn(answer))
+            .with_upgrades();
         // The caller sees a broken connection as a wrong answer, and the bench fails there.
         tokio::spawn(serving);
     }
@@ -64,8 +69,11 @@ impl Body for Bulk {
 }
 
 async fn answer(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Either<Bulk, Full<Bytes>>>, Infallible> {
+    if request.headers().contains_key(UPGRADE) {
+        return Ok(switch(&mut request));
+    }
     let path = request.uri().path();
     let bulk = path
         .strip_prefix("/bulk/")
@@ -78,6 +86,27 @@ async fn answer(
         )),
     };
     Ok(Response::new(body))
+}
+
+/// Opens a WebSocket, without a look at its frames.
+fn switch(request: &mut Request<Incoming>) -> Response<Either<Bulk, Full<Bytes>>> {
+    let upgrade = hyper::upgrade::on(&mut *request);
+    tokio::spawn(async move {
+        let Ok(stream) = upgrade.await else { return };
+        let (mut reading, mut writing) = tokio::io::split(TokioIo::new(stream));
+        // Ends with the caller.
+        let _ended = tokio::io::copy(&mut reading, &mut writing).await;
+    });
+    let key = request.headers().get(SEC_WEBSOCKET_KEY);
+    let accepted = derive_accept_key(key.map_or(&[], HeaderValue::as_bytes));
+    let mut response = Response::new(Either::Right(Full::default()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    // Base64 is always a value; a caller that got none would say so.
+    headers.extend(HeaderValue::from_str(&accepted).map(|it| (SEC_WEBSOCKET_ACCEPT, it)));
+    response
 }
 
 async fn count(mut body: Incoming) -> u64 {

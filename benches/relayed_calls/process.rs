@@ -80,26 +80,29 @@ impl Process {
 
     /// Asks it to end, insists after a while, and waits for it.
     pub(crate) fn stop(&mut self) {
-        let Ok(Some(id)) = self.child.try_wait().map(|ended| {
-            if ended.is_none() {
-                Some(self.child.id())
-            } else {
-                None
-            }
-        }) else {
+        if self.ends_within(STOP_DEADLINE) {
             return;
-        };
-        // A failed signal leaves the deadline below to decide.
-        let _unsent = kill(Pid::from_raw(id.cast_signed()), Signal::SIGTERM);
-        let deadline = Instant::now() + STOP_DEADLINE;
-        while Instant::now() < deadline {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            thread::sleep(Duration::from_millis(2));
         }
         let _already_gone = self.child.kill();
         let _status = self.child.wait();
+    }
+
+    /// Asks it to end, and waits no longer; tells whether it has ended.
+    pub(crate) fn ends_within(&mut self, patience: Duration) -> bool {
+        let has_ended = |child: &mut Child| !matches!(child.try_wait(), Ok(None));
+        if has_ended(&mut self.child) {
+            return true;
+        }
+        // A failed signal leaves the deadline below to decide.
+        let _unsent = kill(Pid::from_raw(self.id().cast_signed()), Signal::SIGTERM);
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if has_ended(&mut self.child) {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        false
     }
 
     /// The last lines that it logged.
