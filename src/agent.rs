@@ -35,6 +35,7 @@ pub mod supervisor;
 pub mod systemd;
 pub mod upstream;
 
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -51,6 +52,7 @@ use self::state::{StateDirectory, StateError};
 use self::supervisor::{Summary, Supervisor};
 use crate::admin_socket::{AdminSocket, BindError};
 use crate::logging::LogHandle;
+use crate::passed_sockets::{self, PassedSocketError, PassedSockets};
 use crate::shutdown::{Ended, Shutdown};
 
 /// How long the last lines of the audit log may take: two writes and a sync.
@@ -81,10 +83,13 @@ pub enum BuildError {
     /// The admin socket.
     #[error("the admin socket cannot be set up")]
     Socket(#[source] BindError),
+    /// systemd passed a socket that is not the configuration's.
+    #[error(transparent)]
+    PassedSocket(PassedSocketError),
 }
 
 impl Agent {
-    /// Takes the state directory, binds the admin socket and reads credentials; dials nothing yet.
+    /// Takes the state directory, takes or binds the admin socket and reads credentials; dials nothing yet.
     /// Must be called within a runtime.
     ///
     /// # Errors
@@ -92,14 +97,17 @@ impl Agent {
     pub fn build(
         config: &AgentConfig,
         config_file: Option<PathBuf>,
+        mut passed: PassedSockets,
         log: LogHandle,
         shutdown: Shutdown,
     ) -> Result<Self, BuildError> {
         let state = Arc::new(StateDirectory::open(&config.state_dir).map_err(BuildError::State)?);
         let audit = Audit::start(&config.audit);
         let live = Arc::new(Live::new(config, audit).map_err(BuildError::Live)?);
-        let socket = AdminSocket::bind(&config.admin.socket, config.admin.group.as_deref())
+        let group = config.admin.group.as_deref();
+        let socket = AdminSocket::take_or_bind(&mut passed, &config.admin.socket, group)
             .map_err(BuildError::Socket)?;
+        passed.all_taken().map_err(BuildError::PassedSocket)?;
         let (commands, received) = command::channel();
         let (supervisor, summaries) =
             Supervisor::new(state, Arc::clone(&live), shutdown.clone(), received)
@@ -132,7 +140,7 @@ impl Agent {
     pub async fn run(self) -> Ended {
         let Self {
             live,
-            socket,
+            mut socket,
             supervisor,
             admin,
             reloader,
@@ -141,6 +149,9 @@ impl Agent {
             drain_timeout,
             shutdown,
         } = self;
+        if passed_sockets::keep(&[socket.as_fd()]) {
+            socket.hold();
+        }
         shutdown.spawn(supervisor.run());
         shutdown.spawn(reloader.follow(shutdown.clone()));
         let until = shutdown.clone();

@@ -24,6 +24,7 @@ pub mod tokens;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use self::api::{Api, Origin};
@@ -45,10 +46,12 @@ use crate::invitation::TlsPin;
 use crate::link::tls::TlsError;
 use crate::link::tls::server::ServerTls;
 use crate::logging::LogHandle;
+use crate::passed_sockets::{self, PassedSocketError, PassedSockets};
 use crate::shutdown::{Ended, Shutdown};
 use http::Request;
 use hyper::body::Incoming;
 use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// A relay that is ready to serve.
 pub struct Relay {
@@ -87,15 +90,20 @@ pub enum BuildError {
     /// The admin socket could not be bound.
     #[error("could not open the admin socket")]
     AdminSocket(#[source] BindError),
+    /// systemd passed a socket that is not the configuration's.
+    #[error(transparent)]
+    PassedSocket(PassedSocketError),
 }
 
 impl Relay {
-    /// Checks the state directory, reads the state, binds every listener. Must be called within a runtime.
+    /// Checks the state directory, reads the state, takes the sockets that were passed and binds the others.
+    /// Must be called within a runtime.
     ///
     /// # Errors
     /// What keeps it from starting; nothing is served then.
     pub async fn build(
         config: RelayConfig,
+        mut passed: PassedSockets,
         log: LogHandle,
         shutdown: Shutdown,
     ) -> Result<Self, BuildError> {
@@ -137,7 +145,8 @@ impl Relay {
             idle_timeout: config.limits.idle_timeout,
             stopped_timeout: STOPPED_TIMEOUT,
         };
-        let (listener, address) = listen(config.listen, config.reuse_port, security, limits)?;
+        let reuse_port = config.reuse_port;
+        let (listener, address) = listen(&mut passed, config.listen, reuse_port, security, limits)?;
         let mut listeners = vec![listener];
         let mut plain_address = None;
         if let Some(address) = config.plain_listen {
@@ -146,12 +155,15 @@ impl Relay {
                 sockets_per_address: limits.sockets,
                 ..limits
             };
-            let (listener, bound) = listen(address, config.reuse_port, Security::Plain, limits)?;
+            let (listener, bound) =
+                listen(&mut passed, address, reuse_port, Security::Plain, limits)?;
             listeners.push(listener);
             plain_address = Some(bound);
         }
-        let admin = AdminSocket::bind(&config.admin.socket, config.admin.group.as_deref())
+        let group = config.admin.group.as_deref();
+        let admin = AdminSocket::take_or_bind(&mut passed, &config.admin.socket, group)
             .map_err(BuildError::AdminSocket)?;
+        passed.all_taken().map_err(BuildError::PassedSocket)?;
         let shared = Arc::new(Shared {
             identity,
             registry,
@@ -183,11 +195,16 @@ impl Relay {
     pub async fn run(self) -> Ended {
         let Self {
             shared,
-            admin,
+            mut admin,
             forward,
-            listeners,
+            mut listeners,
         } = self;
+        if !shared.config.reuse_port {
+            hold(&mut admin, &mut listeners);
+        }
         let shutdown = shared.shutdown.clone();
+        // It lets a listener with TLS look at its certificate. Without one it means nothing, and must not end the relay.
+        let _hangup = signal(SignalKind::hangup());
         let api = Api::new(Arc::clone(&shared));
         // Not through the shutdown: these end with it and are not waited for.
         let admin = tokio::spawn(serve_admin(admin, api.clone(), shutdown.clone()));
@@ -197,12 +214,17 @@ impl Relay {
             link: LinkEndpoint::new(Arc::clone(&shared)),
             api,
         });
+        let is_held = listeners.iter().any(Listener::is_held);
         for listener in listeners {
             let (routes, shutdown, address) =
                 (Arc::clone(&routes), shutdown.clone(), shared.address);
             tokio::spawn(async move {
                 listener.run(Arc::clone(&routes), &shutdown).await;
-                routes.link.look_for_successor(address).await;
+                if is_held {
+                    routes.link.has_no_successor();
+                } else {
+                    routes.link.look_for_successor(address).await;
+                }
             });
         }
         let watchdog = tokio::spawn(housekeeping::watchdog());
@@ -245,16 +267,31 @@ fn security(config: &RelayConfig) -> Result<(Security, Option<TlsPin>), BuildErr
 }
 
 fn listen(
+    passed: &mut PassedSockets,
     address: SocketAddr,
     reuse_port: bool,
     security: Security,
     limits: ListenerLimits,
 ) -> Result<(Listener, SocketAddr), BuildError> {
     let failed = |source| BuildError::Listen { address, source };
-    let listener = Listener::bind(address, reuse_port, security, limits);
+    let listener = match passed.take_tcp(address) {
+        Some(socket) => Listener::passed(socket, security, limits),
+        None => Listener::bind(address, reuse_port, security, limits),
+    };
     let listener = listener.map_err(failed)?;
     let bound = listener.local_address().map_err(failed)?;
     Ok((listener, bound))
+}
+
+/// Lets systemd keep the sockets over a restart. Not beside another process on the same address: the system
+/// would lead connections to a socket on which nobody accepts.
+fn hold(admin: &mut AdminSocket, listeners: &mut [Listener]) {
+    let mut sockets: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+    sockets.push(admin.as_fd());
+    if passed_sockets::keep(&sockets) {
+        admin.hold();
+        listeners.iter_mut().for_each(Listener::hold);
+    }
 }
 
 async fn serve_admin(socket: AdminSocket, api: Api, shutdown: Shutdown) {

@@ -11,6 +11,7 @@ use relay_agent::admin_socket::client;
 use relay_agent::agent::Agent;
 use relay_agent::agent::config::AgentConfig;
 use relay_agent::logging::{self, LogFormat, LogHandle, LogLevel};
+use relay_agent::passed_sockets::PassedSockets;
 use relay_agent::relay::Relay;
 use relay_agent::relay::config::RelayConfig;
 use relay_agent::shutdown::Shutdown;
@@ -228,7 +229,7 @@ async fn start_relay(
     )?;
     let config = RelayConfig::load(Some(&file), []).map_err(|mistakes| mistakes.to_string())?;
     let shutdown = Shutdown::new();
-    let relay = Relay::build(config, log, shutdown.clone()).await?;
+    let relay = Relay::build(config, PassedSockets::none(), log, shutdown.clone()).await?;
     let daemon = tokio::spawn(async move {
         relay.run().await;
     });
@@ -256,7 +257,13 @@ fn start_agent(
     )?;
     let config = AgentConfig::read(Some(&file)).map_err(|mistakes| mistakes.to_string())?;
     let shutdown = Shutdown::new();
-    let agent = Agent::build(&config, Some(file), log, shutdown.clone())?;
+    let agent = Agent::build(
+        &config,
+        Some(file),
+        PassedSockets::none(),
+        log,
+        shutdown.clone(),
+    )?;
     let daemon = tokio::spawn(async move {
         agent.run().await;
     });

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as BlockingUnixStream;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 
 use super::Handler;
 use super::permission::{Peer, Permission};
+use crate::passed_sockets::PassedSockets;
 use crate::shutdown::Shutdown;
 
 /// How many peers are connected at most: an administrator, a monitor, and some of their scripts.
@@ -35,14 +37,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Owner and group may connect, others may not.
 const SOCKET_MODE: u32 = 0o660;
 
-/// A bound admin socket. Its file goes when it is dropped.
+/// A bound admin socket. Its file goes when it is dropped, unless systemd keeps it for the next start.
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
     path: PathBuf,
     permission: Permission,
-    /// Held as long as the socket: the kernel lets go of it even when the process is killed.
-    _lock: Flock<File>,
+    /// Held as long as a socket that this process bound: the kernel lets go of it even when the process is killed.
+    _lock: Option<Flock<File>>,
+    /// Whether systemd keeps it open for the next start.
+    is_held: bool,
 }
 
 /// Why the socket could not be bound.
@@ -129,8 +133,52 @@ impl AdminSocket {
             listener,
             path: path.to_owned(),
             permission,
-            _lock: lock,
+            _lock: Some(lock),
+            is_held: false,
         })
+    }
+
+    /// Takes the socket that systemd bound at this path, if it passed one; else binds it. Must be called
+    /// within a runtime.
+    ///
+    /// # Errors
+    /// [`BindError`], each with its remedy.
+    pub fn take_or_bind(
+        passed: &mut PassedSockets,
+        path: &Path,
+        group: Option<&str>,
+    ) -> Result<Self, BindError> {
+        let Some(listener) = passed.take_unix(path) else {
+            return Self::bind(path, group);
+        };
+        let group = group.map(group_named).transpose()?;
+        let system = |step| {
+            move |source| BindError::System {
+                step,
+                path: path.into(),
+                source,
+            }
+        };
+        listener
+            .set_nonblocking(true)
+            .map_err(system("listen on"))?;
+        let listener = UnixListener::from_std(listener).map_err(system("listen on"))?;
+        if let Some(group) = group {
+            let given = chown(path, None, Some(group)).map_err(io::Error::from);
+            given.map_err(system("give to its group the socket"))?;
+        }
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            permission: Permission::new(group),
+            _lock: None,
+            is_held: true,
+        })
+    }
+
+    /// Notes that systemd keeps the socket: its file stays at the end.
+    pub const fn hold(&mut self) {
+        self.is_held = true;
     }
 
     /// Answers requests until the shutdown *stops*, so that the status can be asked for while draining.
@@ -171,8 +219,17 @@ impl AdminSocket {
     }
 }
 
+impl AsFd for AdminSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
 impl Drop for AdminSocket {
     fn drop(&mut self) {
+        if self.is_held {
+            return;
+        }
         // The lock is still held here, so the file cannot be another daemon's.
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!(%error, "could not remove the admin socket");
@@ -305,6 +362,22 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         assert!(AdminSocket::bind(&path, None).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_systemd_passed_is_used_and_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let held = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        for _ in 0..2 {
+            let mut passed = PassedSockets::of(&[], &[&held]);
+            let socket = AdminSocket::take_or_bind(&mut passed, &path, None).unwrap();
+            assert!(passed.all_taken().is_ok());
+            let peer = UnixStream::connect(&path).await.unwrap();
+            let (accepted, _) = socket.listener.accept().await.unwrap();
+            drop((peer, accepted, socket));
+            assert!(path.exists());
+        }
     }
 
     #[tokio::test]

@@ -11,11 +11,13 @@ mod socket;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
@@ -78,6 +80,8 @@ pub struct Listener {
     tcp: TcpListener,
     security: Security,
     limits: ListenerLimits,
+    /// Whether systemd keeps it open for the next start.
+    is_held: bool,
 }
 
 /// Who ends TLS in front of a listener.
@@ -127,7 +131,40 @@ impl Listener {
             tcp,
             security,
             limits,
+            is_held: false,
         })
+    }
+
+    /// Uses a socket that systemd bound, and that it keeps open while the relay is restarted: who connects
+    /// then waits for the next start. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn passed(
+        socket: std::net::TcpListener,
+        security: Security,
+        limits: ListenerLimits,
+    ) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let tcp = TcpListener::from_std(socket)?;
+        prepare(&tcp)?;
+        Ok(Self {
+            tcp,
+            security,
+            limits,
+            is_held: true,
+        })
+    }
+
+    /// Notes that systemd keeps the socket.
+    pub const fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// Whether it stays open when the relay ends, so that a connection to it says nothing of a successor.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        self.is_held
     }
 
     /// Where the listener is bound.
@@ -191,6 +228,12 @@ impl Listener {
     }
 }
 
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.tcp.as_fd()
+    }
+}
+
 /// Sets on the listener what every accepted socket then has without a system call of its own (Linux
 /// hands these options down, tcp(7)): small writes leave at once, vanished peers are noticed.
 fn prepare(listener: &TcpListener) -> io::Result<()> {
@@ -205,10 +248,13 @@ fn prepare(listener: &TcpListener) -> io::Result<()> {
 
 async fn renew_certificates(tls: Arc<ServerTls>, link: LinkEndpoint, shutdown: Shutdown) {
     let mut draining = std::pin::pin!(shutdown.draining());
+    // Without it, they are looked at a little later.
+    let mut hangup = signal(SignalKind::hangup()).ok();
     loop {
         tokio::select! {
-            // Both only wait.
+            // All only wait.
             () = tokio::time::sleep(LOOK_AT_CERTIFICATES) => {}
+            () = hung_up(hangup.as_mut()) => {}
             () = &mut draining => return,
         }
         match tls.reload_if_changed() {
@@ -221,6 +267,14 @@ async fn renew_certificates(tls: Arc<ServerTls>, link: LinkEndpoint, shutdown: S
                 error!(error = %chain(&error), "the new certificate cannot be used; the former stays in use");
             }
         }
+    }
+}
+
+/// The next SIGHUP, which `systemctl reload` sends.
+async fn hung_up(signals: Option<&mut Signal>) {
+    match signals {
+        Some(signals) => _ = signals.recv().await,
+        None => std::future::pending().await,
     }
 }
 

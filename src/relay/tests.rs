@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::*;
 use crate::admin_socket::client;
@@ -37,7 +39,13 @@ fn directory_with_state(mode: u32) -> tempfile::TempDir {
 
 async fn built(directory: &Path) -> Result<Relay, BuildError> {
     let log = LogHandle::detached(LogLevel::Info);
-    Relay::build(configuration(directory), log, Shutdown::new()).await
+    Relay::build(
+        configuration(directory),
+        PassedSockets::none(),
+        log,
+        Shutdown::new(),
+    )
+    .await
 }
 
 async fn ask(directory: &Path, method: Method, target: &str, body: Option<Value>) -> Value {
@@ -78,6 +86,58 @@ async fn a_relay_serves_until_it_is_stopped_and_remembers_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn whoever_connects_to_a_passed_socket_during_a_restart_is_answered_after_it() {
+    let directory = directory_with_state(0o700);
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    let mut waiting = None;
+    for _ in 0..2 {
+        let config = RelayConfig {
+            plain_listen: Some(address),
+            ..configuration(directory.path())
+        };
+        let passed = PassedSockets::of(&[&held], &[]);
+        let log = LogHandle::detached(LogLevel::Info);
+        let relay = Relay::build(config, passed, log, Shutdown::new()).await;
+        let relay = relay.unwrap();
+        let shutdown = relay.shared().shutdown.clone();
+        let running = tokio::spawn(relay.run());
+        if let Some(mut stream) = waiting.take() {
+            assert!(health(&mut stream).await.starts_with("HTTP/1.1 200 "));
+        }
+        shutdown.start_drain();
+        running.await.unwrap();
+        waiting = Some(TcpStream::connect(address).await.unwrap());
+    }
+}
+
+async fn health(stream: &mut TcpStream) -> String {
+    let request = b"GET /healthz HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    let read = tokio::time::timeout(DEADLINE, stream.read_to_string(&mut answer)).await;
+    read.unwrap().unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_passed_socket_that_the_configuration_does_not_name_is_refused() {
+    let directory = directory_with_state(0o700);
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let passed = PassedSockets::of(&[&held], &[]);
+    let log = LogHandle::detached(LogLevel::Info);
+    let config = configuration(directory.path());
+    let Err(error) = Relay::build(config, passed, log, Shutdown::new()).await else {
+        panic!("the relay was built");
+    };
+    let text = error.to_string();
+    assert!(
+        text.contains(&held.local_addr().unwrap().to_string()),
+        "{text}"
+    );
+}
+
+#[tokio::test]
 async fn a_state_directory_that_others_may_read_is_refused_with_the_remedy() {
     let directory = directory_with_state(0o755);
     let Err(error) = built(directory.path()).await else {
@@ -96,7 +156,7 @@ async fn an_address_in_use_is_named() {
         ..configuration(directory.path())
     };
     let log = LogHandle::detached(LogLevel::Info);
-    let relay = Relay::build(config, log, Shutdown::new()).await;
+    let relay = Relay::build(config, PassedSockets::none(), log, Shutdown::new()).await;
     let expected = taken.local_addr().unwrap();
     assert!(matches!(relay, Err(BuildError::Listen { address, .. }) if address == expected));
 }

@@ -6,6 +6,7 @@ use crate::agent::{Agent, BuildError};
 use crate::cli::exit_code::{ExitCode, Failure};
 use crate::error_chain::chain;
 use crate::logging;
+use crate::passed_sockets::PassedSockets;
 use crate::shutdown::{self, Ended, Shutdown};
 
 pub(super) async fn run(place: Place) -> Result<(), Failure> {
@@ -28,8 +29,10 @@ pub(super) async fn run(place: Place) -> Result<(), Failure> {
             "",
         )
     })?;
-    let agent =
-        Agent::build(&config, place.config, log, shutdown).map_err(|error| failure_of(&error))?;
+    let passed = PassedSockets::from_environment().map_err(BuildError::PassedSocket);
+    let passed = passed.map_err(|error| failure_of(&error))?;
+    let agent = Agent::build(&config, place.config, passed, log, shutdown);
+    let agent = agent.map_err(|error| failure_of(&error))?;
     match agent.run().await {
         Ended::Drained | Ended::Stopped => Ok(()),
         Ended::Abandoned(tasks) => Err(Failure::new(
@@ -50,6 +53,9 @@ fn failure_of(error: &BuildError) -> Failure {
         ),
         BuildError::State(_) => Failure::new(ExitCode::CannotWrite, text, ""),
         BuildError::Live(_) => Failure::new(ExitCode::Configuration, text, ""),
+        BuildError::PassedSocket(error) => {
+            Failure::new(ExitCode::Configuration, text, capitalised(error.remedy()))
+        }
         BuildError::Socket(error) => {
             let remedy = error.remedy();
             Failure::new(ExitCode::CannotWrite, text, capitalised(&remedy))

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::cli::exit_code::{ExitCode, Failure};
 use crate::error_chain::chain;
 use crate::logging;
+use crate::passed_sockets::PassedSockets;
 use crate::relay::config::RelayConfig;
 use crate::relay::store::StoreError;
 use crate::relay::{BuildError, Relay};
@@ -23,7 +24,9 @@ pub(super) async fn serve(config: Option<&Path>) -> Result<(), Failure> {
         let problem = format!("could not watch for signals: {error}");
         Failure::new(ExitCode::Internal, problem, "")
     })?;
-    let relay = Relay::build(config, log, shutdown).await;
+    let passed = PassedSockets::from_environment().map_err(BuildError::PassedSocket);
+    let passed = passed.map_err(|error| not_built(&error))?;
+    let relay = Relay::build(config, passed, log, shutdown).await;
     let relay = relay.map_err(|error| not_built(&error))?;
     match relay.run().await {
         Ended::Drained | Ended::Stopped => {}
@@ -59,6 +62,7 @@ fn not_built(error: &BuildError) -> Failure {
             "See certificate and key under [tls]; both are PEM files that the relay's user can read."
                 .to_owned(),
         ),
+        BuildError::PassedSocket(error) => (ExitCode::Configuration, sentence(error.remedy())),
         BuildError::AdminSocket(error) => (ExitCode::CannotWrite, sentence(&error.remedy())),
     };
     let problem = format!("could not start: {}", chain(error));

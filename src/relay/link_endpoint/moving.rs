@@ -42,6 +42,12 @@ impl LinkEndpoint {
         self.moves.certificate.send_replace(());
     }
 
+    /// Once this relay no longer listens, where systemd keeps its socket open: a successor can only come when
+    /// this relay has ended.
+    pub fn has_no_successor(&self) {
+        self.moves.successor.send_replace(Some(false));
+    }
+
     /// Once this relay no longer listens: sees whether another process does, for agents to move to.
     pub async fn look_for_successor(&self, address: SocketAddr) {
         let loopback = match address.ip() {

@@ -8,6 +8,7 @@ use relay_agent::agent::Agent;
 use relay_agent::agent::config::AgentConfig;
 use relay_agent::agent::status::{AgentStatus, ConnectionStatus};
 use relay_agent::logging::{LogHandle, LogLevel};
+use relay_agent::passed_sockets::PassedSockets;
 use relay_agent::shutdown::{Ended, Shutdown};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -83,7 +84,8 @@ impl Home for AgentHome {
         let file = self.file();
         let config = AgentConfig::read(Some(&file)).unwrap();
         let log = LogHandle::detached(LogLevel::Info);
-        let agent = Agent::build(&config, Some(file), log, shutdown).unwrap();
+        let agent =
+            Agent::build(&config, Some(file), PassedSockets::none(), log, shutdown).unwrap();
         let task = tokio::spawn(agent.run());
         let socket = self.socket();
         wait_until("the agent answers", async || {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use http::{Method, StatusCode};
 use relay_agent::logging::{LogHandle, LogLevel};
+use relay_agent::passed_sockets::PassedSockets;
 use relay_agent::relay::Relay;
 use relay_agent::relay::config::RelayConfig;
 use relay_agent::shutdown::{Ended, Shutdown};
@@ -133,7 +134,9 @@ impl Home for RelayHome {
     async fn begin(&self, shutdown: Shutdown) -> JoinHandle<Ended> {
         let config = RelayConfig::load(Some(&self.file()), []).unwrap();
         let log = LogHandle::detached(LogLevel::Info);
-        let relay = Relay::build(config, log, shutdown).await.unwrap();
+        let relay = Relay::build(config, PassedSockets::none(), log, shutdown)
+            .await
+            .unwrap();
         tokio::spawn(relay.run())
     }
 }
