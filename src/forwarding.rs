@@ -104,6 +104,12 @@ fn strip_trailer(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a header of this name ends here or is set here, so that what a caller writes in it is not what is sent.
+#[must_use]
+pub fn is_of_this_hop(name: &str) -> bool {
+    ends_here(name) || is_claimed_origin(name)
+}
+
 /// Replaces what the caller claims about its origin by what the relay saw (RFC 7239).
 pub fn set_forwarded(headers: &mut HeaderMap, seen: &HeaderValue) {
     remove_where(headers, |name| {

@@ -14,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::body::capped::TooLong;
+
 /// Bytes under way in each direction of one tunnel. WebSocket messages are small, and a thousand
 /// tunnels should cost tens of megabytes, not hundreds.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -42,6 +44,25 @@ pub enum TunnelEnd {
     Idle,
     /// One of the streams broke.
     Broken(io::Error),
+    /// A direction had more bytes than it may have.
+    TooLong(TooLong),
+}
+
+/// How many bytes may pass; nothing: any number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// From the first stream to the second.
+    pub forth: Option<u64>,
+    /// From the second stream to the first.
+    pub back: Option<u64>,
+}
+
+impl Bounds {
+    /// None at all.
+    pub const NONE: Self = Self {
+        forth: None,
+        back: None,
+    };
 }
 
 /// Copies between both streams until both directions have ended, one breaks, or nothing has moved for `idle`.
@@ -50,8 +71,17 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let forth = Meter::new();
-    let back = Meter::new();
+    copy_within(first, second, idle, Bounds::NONE).await
+}
+
+/// The same within bounds: the tunnel breaks off with the first byte beyond them, which does not pass.
+pub async fn copy_within<A, B>(first: A, second: B, idle: Duration, bounds: Bounds) -> Tunnelled
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let forth = Meter::new(bounds.forth);
+    let back = Meter::new(bounds.back);
     let mut first = Metered::new(first, &forth);
     let mut second = Metered::new(second, &back);
     let copying =
@@ -60,7 +90,10 @@ where
     let end = tokio::select! {
         copied = copying => match copied {
             Ok(_) => TunnelEnd::Closed,
-            Err(error) => TunnelEnd::Broken(error),
+            Err(error) => match forth.overrun().or(back.overrun()) {
+                Some(too_long) => TunnelEnd::TooLong(too_long),
+                None => TunnelEnd::Broken(error),
+            },
         },
         () = still_for(idle, &forth, &back) => TunnelEnd::Idle,
     };
@@ -96,15 +129,19 @@ async fn still_for(idle: Duration, forth: &Meter, back: &Meter) {
 /// Counts the bytes that one stream yields, and remembers when it last did.
 struct Meter {
     bytes: AtomicU64,
+    most: Option<u64>,
+    has_overrun: AtomicBool,
     last_moved: Mutex<Instant>,
     has_ended: AtomicBool,
     ended: Notify,
 }
 
 impl Meter {
-    fn new() -> Self {
+    fn new(most: Option<u64>) -> Self {
         Self {
             bytes: AtomicU64::new(0),
+            most,
+            has_overrun: AtomicBool::new(false),
             last_moved: Mutex::new(Instant::now()),
             has_ended: AtomicBool::new(false),
             ended: Notify::new(),
@@ -126,6 +163,24 @@ impl Meter {
         if let Ok(mut last_moved) = self.last_moved.lock() {
             *last_moved = Instant::now();
         }
+    }
+
+    /// Whether so many more may pass; if not, that is noted.
+    fn admits(&self, count: usize) -> Result<(), TooLong> {
+        match self.most {
+            Some(most) if self.bytes() + count as u64 > most => {
+                self.has_overrun.store(true, Ordering::Relaxed);
+                Err(TooLong(most))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn overrun(&self) -> Option<TooLong> {
+        let most = self
+            .most
+            .filter(|_| self.has_overrun.load(Ordering::Relaxed));
+        most.map(TooLong)
     }
 
     fn bytes(&self) -> u64 {
@@ -160,6 +215,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<'_, S> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         let count = buffer.filled().len() - before;
+        if let Err(too_long) = self.meter.admits(count) {
+            buffer.set_filled(before);
+            return Poll::Ready(Err(io::Error::other(too_long)));
+        }
         match &polled {
             Poll::Ready(Ok(())) if count > 0 => self.meter.add(count),
             Poll::Ready(Ok(())) if buffer.remaining() > 0 => self.meter.end(),
@@ -203,6 +262,29 @@ mod tests {
         drop((caller, upstream));
         let tunnelled = tunnel.await.unwrap();
         assert_eq!((tunnelled.forth, tunnelled.back), (5, 2));
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_breaks_off_where_more_is_sent_than_may_be() {
+        let (mut caller, near) = duplex(64);
+        let (far, mut upstream) = duplex(64);
+        let bounds = Bounds {
+            forth: Some(5),
+            back: None,
+        };
+        let idle = Duration::from_secs(60);
+        let tunnel = tokio::spawn(copy_within(near, far, idle, bounds));
+        upstream.write_all(b"as much as one likes").await.unwrap();
+        assert_eq!(read(&mut caller, 20).await, b"as much as one likes");
+        caller.write_all(b"hello").await.unwrap();
+        assert_eq!(read(&mut upstream, 5).await, b"hello");
+        caller.write_all(b"!").await.unwrap();
+        let mut heard = Vec::new();
+        upstream.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"");
+        let tunnelled = tunnel.await.unwrap();
+        assert_eq!((tunnelled.forth, tunnelled.back), (5, 20));
+        assert!(matches!(tunnelled.end, TunnelEnd::TooLong(TooLong(5))));
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ use crate::agent::accept::{AcceptError, Acceptance};
 use crate::agent::command::{Command, CommandError, Commands, Removal};
 use crate::agent::doctor;
 use crate::agent::live::{Live, ReloadError};
+use crate::agent::metrics;
 use crate::agent::reload::Reloader;
 use crate::agent::status::{
     self, AgentStatus, AuditStatus, ConnectionStatus, RefusedConfiguration, UpstreamStatus,
@@ -119,7 +120,8 @@ impl Admin {
             Route::Ready => Ok(self.ready()),
             Route::Metrics => {
                 let connections = self.connections().await?;
-                let text = self.0.live.metrics.to_text(&connections);
+                let mut text = self.0.live.metrics.to_text(&connections);
+                text.push_str(&self.candidate_metrics());
                 let mut response = Response::new(body::full(text));
                 response.headers_mut().insert(
                     http::header::CONTENT_TYPE,
@@ -146,6 +148,7 @@ impl Admin {
                 rules: upstream.rules.len(),
                 calls: self.0.live.metrics.calls_of(upstream.name.as_str()),
                 credential_troubles: troubles_of(upstream.name.as_str()),
+                candidate: gateway.observed(upstream.name.as_str()).map(Into::into),
             })
             .collect();
         Ok(AgentStatus {
@@ -160,6 +163,14 @@ impl Admin {
             audit: AuditStatus::of(&self.0.live.calls),
             refused_configuration: self.0.reloader.refused().map(RefusedConfiguration::of),
         })
+    }
+
+    fn candidate_metrics(&self) -> String {
+        let gateway = self.0.live.calls.gateway();
+        let parts = self.0.live.parts();
+        let names = parts.upstreams.iter().map(|it| it.name.as_str());
+        let counts = names.filter_map(|name| Some((name, gateway.observed(name)?)));
+        metrics::candidate_to_text(counts)
     }
 
     async fn connections(&self) -> Result<Vec<ConnectionStatus>, Problem> {

@@ -28,13 +28,13 @@ use std::time::{Duration, SystemTime};
 use http::Request;
 use tokio::task::AbortHandle;
 
-pub use account::Account;
+pub use account::{Account, Marker};
 pub use body::Received;
 pub use chain::{Flaw, Hash, Head, NotAHash};
 pub use desk::{Health, Trouble, Unavailable};
 pub use entry::End;
 pub use file::files_of;
-pub use line::{Decision, Finish, Outcome};
+pub use line::{Candidate, Decision, Finish, Outcome};
 pub use verify::{Finding, Verified, Verifier};
 
 use self::desk::Desk;

@@ -32,6 +32,7 @@ struct Case {
     expected: Verdict,
     rule: Option<String>,
     reason: Option<String>,
+    candidate: Option<Verdict>,
 }
 
 /// What becomes of a call.
@@ -106,9 +107,14 @@ impl Case {
         let headers = read_headers(&mut section);
         let body = section.optional_string("body").unwrap_or_default();
         let caller = section.optional_string("caller");
-        let expected = read_verdict(&mut section);
+        let expected = read_expected(&mut section);
         let rule = section.optional_string("rule");
         let reason = section.optional_string("reason");
+        let candidate = read_verdict(&mut section, "candidate");
+        if candidate.is_some() && expected == Some(Verdict::Deny) {
+            let remedy = "take it out, or write expect = \"allow\"";
+            section.mistake("candidate", "is for calls that are allowed", remedy);
+        }
         if reason.is_some() && expected == Some(Verdict::Allow) {
             let remedy = "take it out, or write expect = \"deny\"";
             section.mistake("reason", "is for calls that are denied", remedy);
@@ -123,21 +129,26 @@ impl Case {
             expected: expected?,
             rule,
             reason,
+            candidate,
         })
     }
 }
 
-fn read_verdict(section: &mut Section<'_>) -> Option<Verdict> {
+fn read_expected(section: &mut Section<'_>) -> Option<Verdict> {
     if !section.has("expect") {
         let remedy = "add expect = \"allow\" or expect = \"deny\"";
         section.mistake("expect", "is missing", remedy);
         return None;
     }
+    read_verdict(section, "expect")
+}
+
+fn read_verdict(section: &mut Section<'_>, key: &'static str) -> Option<Verdict> {
     let choices = [
         ("allow", Some(Verdict::Allow)),
         ("deny", Some(Verdict::Deny)),
     ];
-    section.choice("expect", &choices, None)
+    section.choice(key, &choices, None)
 }
 
 fn read_headers(section: &mut Section<'_>) -> HeaderMap {
@@ -193,13 +204,24 @@ impl<'a> Checked<'a> {
         }
     }
 
-    /// Whether all is as expected: the verdict, and rule and reason where they are given.
+    /// What the candidate rules would make of a call that passes, where some are tried.
+    #[must_use]
+    pub fn candidate(&self) -> Option<Verdict> {
+        let candidate = self.explanation.candidate.as_ref()?;
+        Some(match candidate.outcome {
+            Ok(_) => Verdict::Allow,
+            Err(_) => Verdict::Deny,
+        })
+    }
+
+    /// Whether all is as expected: the verdict, and rule, reason and candidate where they are given.
     #[must_use]
     pub fn is_met(&self) -> bool {
         let is_reason = |expected: &String| expected == self.reason();
         self.verdict() == self.case.expected
             && self.case.rule.as_deref().is_none_or(|it| self.is_rule(it))
             && self.case.reason.as_ref().is_none_or(is_reason)
+            && (self.case.candidate.is_none() || self.case.candidate == self.candidate())
     }
 
     /// Whether a text names the rule that decides: `allow 2`, or what it matches, or both as they are shown.
@@ -231,24 +253,47 @@ impl<'a> Checked<'a> {
         if let Some(reason) = &case.reason {
             text.push_str(&format!(", {reason}"));
         }
+        if let Some(candidate) = case.candidate {
+            text.push_str(&format!(" (candidate rules: {candidate})"));
+        }
         text
     }
 
     /// What happened and why, for people.
     #[must_use]
     pub fn happened(&self) -> String {
-        let by = self.explanation.decided_by.as_ref();
-        let by = by.map_or_else(String::new, |rule| format!(" by {rule}"));
-        let reason = self.reason();
-        match (&self.explanation.outcome, self.too_long) {
-            (Ok(_), None) => format!("allow{by}"),
-            (Ok(_), Some(most)) => format!("deny{by}, {reason}: its max_body is {most} bytes"),
-            (Err(denied), _) => {
-                let nearest = self.explanation.nearest().map_or_else(String::new, nearest);
-                format!("deny{by}, {reason}: {denied}{nearest}")
+        let happened = match self.too_long {
+            Some(most) => {
+                let by = by(&self.explanation);
+                format!("deny{by}, {}: its max_body is {most} bytes", self.reason())
             }
+            None => outcome(&self.explanation),
+        };
+        match (&self.explanation.candidate, self.case.candidate) {
+            (Some(candidate), _) => format!("{happened} (candidate rules: {})", outcome(candidate)),
+            (None, Some(_)) if self.verdict() == Verdict::Allow => {
+                format!("{happened} (there are no candidate rules)")
+            }
+            (None, _) => happened,
         }
     }
+}
+
+/// What some rules say, and why.
+fn outcome(explanation: &Explanation) -> String {
+    let by = by(explanation);
+    match &explanation.outcome {
+        Ok(_) => format!("allow{by}"),
+        Err(denied) => {
+            let nearest = explanation.nearest().map_or_else(String::new, nearest);
+            format!("deny{by}, {}: {denied}{nearest}", denied.word())
+        }
+    }
+}
+
+fn by(explanation: &Explanation) -> String {
+    let rule = explanation.decided_by.as_ref();
+    rule.map_or_else(String::new, |rule| format!(" by {rule}"))
 }
 
 /// The rule that came nearest, and the first of its conditions that failed.

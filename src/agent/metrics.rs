@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::StatusCode;
 
+use crate::agent::serve::Counts;
 use crate::agent::status::{ConnectionStatus, LinkStatus};
 
 /// The label of calls to upstreams that are not configured.
@@ -106,6 +107,31 @@ impl Metrics {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, u16), u64>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What candidate rules have said, in the same format; nothing where none are tried.
+pub fn candidate_to_text<'a>(observed: impl Iterator<Item = (&'a str, Counts)>) -> String {
+    let mut text = String::new();
+    for (upstream, counts) in observed {
+        if text.is_empty() {
+            text.push_str(
+                "# HELP relay_agent_candidate_calls_total Calls that passed, by what candidate rules would have decided.\n\
+                 # TYPE relay_agent_candidate_calls_total counter\n",
+            );
+        }
+        let upstream = escape(upstream);
+        for (verdict, count) in [
+            ("allowed", counts.allowed),
+            ("denied", counts.denied),
+            ("undecided", counts.undecided),
+        ] {
+            let _ = writeln!(
+                text,
+                "relay_agent_candidate_calls_total{{upstream=\"{upstream}\",verdict=\"{verdict}\"}} {count}"
+            );
+        }
+    }
+    text
 }
 
 /// A label's value, as the format wants it.

@@ -26,6 +26,7 @@ mod mismatch;
 mod path;
 mod pattern;
 mod rule;
+mod rule_set;
 mod template;
 
 use std::collections::BTreeMap;
@@ -43,7 +44,7 @@ pub use path::Ambiguity;
 pub use pattern::Values;
 pub use rule::Rule;
 
-use self::path::PlainPath;
+use self::rule_set::{PlacedRule, RuleSet};
 use crate::name::Name;
 
 /// How many bytes of a body are gathered for the rules that look at it: an issue with a long description has some
@@ -53,19 +54,18 @@ pub const MAX_GATHERED: usize = 256 * 1024;
 /// Everything that may be asked: for each upstream, its rules.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    upstreams: BTreeMap<Arc<str>, RuleSet>,
+    upstreams: BTreeMap<Arc<str>, Rules>,
 }
 
 /// The rules of one upstream.
 #[derive(Debug, Clone)]
-struct RuleSet {
-    /// Those that deny, then those that allow.
-    rules: Vec<Arc<PlacedRule>>,
-    /// How much of a body is gathered where a rule looks at it; nothing where none does.
-    gathers: Option<usize>,
+struct Rules {
+    in_force: RuleSet,
+    /// Rules that are tried beside them, and decide nothing.
+    candidate: Option<RuleSet>,
 }
 
-/// Proof that a rule allows this method and path of this upstream. Made by [`decide`] alone.
+/// Proof that a rule in force allows this method and path of this upstream. Made by [`decide`] alone.
 #[derive(Debug)]
 pub struct Permitted {
     upstream: Arc<str>,
@@ -80,15 +80,6 @@ pub struct Denial {
     /// What the caller is told.
     pub reason: Denied,
     rule: Option<Arc<PlacedRule>>,
-}
-
-/// A rule with its place among those of its kind.
-#[derive(Debug)]
-struct PlacedRule {
-    rule: Rule,
-    /// Counted from one, as people do.
-    number: usize,
-    name: Box<str>,
 }
 
 /// Why a call is not permitted. The text goes to the caller, so it names no rule.
@@ -123,50 +114,32 @@ impl Policy {
     pub fn new(upstreams: impl IntoIterator<Item = (Name, Vec<Rule>)>) -> Self {
         let upstreams = upstreams
             .into_iter()
-            .map(|(name, mut rules)| {
-                // Stable: each kind stays in its order.
-                rules.sort_by_key(|rule| !rule.denies());
-                (Arc::from(name.as_str()), RuleSet::new(rules))
+            .map(|(name, rules)| {
+                let rules = Rules {
+                    in_force: RuleSet::new(rules),
+                    candidate: None,
+                };
+                (Arc::from(name.as_str()), rules)
             })
             .collect();
         Self { upstreams }
+    }
+
+    /// The policy with rules that are tried beside those of an upstream, and decide nothing: see [`observe`].
+    #[must_use]
+    pub fn trying(mut self, upstream: &Name, candidate: Vec<Rule>) -> Self {
+        if let Some(rules) = self.upstreams.get_mut(upstream.as_str()) {
+            rules.candidate = Some(RuleSet::new(candidate));
+        }
+        self
     }
 
     /// Whether some rule of the upstream looks at bodies. Where none does, no decision ever needs one.
     #[must_use]
     pub fn looks_at_bodies(&self, upstream: &str) -> bool {
         let rules = self.upstreams.get(upstream);
-        rules.is_some_and(|rules| rules.gathers.is_some())
+        rules.is_some_and(|rules| rules.in_force.looks_at_bodies())
     }
-}
-
-impl RuleSet {
-    fn new(rules: Vec<Rule>) -> Self {
-        let looks_at_body = rules.iter().any(Rule::looks_at_body);
-        Self {
-            gathers: looks_at_body.then_some(MAX_GATHERED),
-            rules: place(rules),
-        }
-    }
-}
-
-/// Counts the rules, each kind by itself.
-fn place(rules: Vec<Rule>) -> Vec<Arc<PlacedRule>> {
-    let mut denying = 0;
-    let mut allowing = 0;
-    let place = |rule: Rule| {
-        let (kind, count) = match rule.denies() {
-            true => ("deny", &mut denying),
-            false => ("allow", &mut allowing),
-        };
-        *count += 1;
-        Arc::new(PlacedRule {
-            number: *count,
-            name: format!("{kind} {count}: {}", rule.shown()).into(),
-            rule,
-        })
-    };
-    rules.into_iter().map(place).collect()
 }
 
 /// Decides whether a call is permitted.
@@ -174,57 +147,33 @@ fn place(rules: Vec<Rule>) -> Vec<Arc<PlacedRule>> {
 /// # Errors
 /// [`Denial`] with the reason when it is not.
 pub fn decide(policy: &Policy, asked: &Asked<'_>) -> Result<Permitted, Denial> {
-    consider(policy, asked, |_, _| {})
-}
-
-/// The one way to a decision: `tried` is told each rule that was looked at, and what it said.
-fn consider(
-    policy: &Policy,
-    asked: &Asked<'_>,
-    mut tried: impl FnMut(&Rule, &Result<(), Mismatch>),
-) -> Result<Permitted, Denial> {
     let (upstream, rules) = policy
         .upstreams
         .get_key_value(asked.upstream)
         .ok_or(Denied::UnknownUpstream)?;
-    let path = PlainPath::read(asked.path_and_query).map_err(Denied::Ambiguous)?;
-    head::check(asked.headers)?;
-    let mut reason = match path.has_encoded_slash() {
-        true => Denied::Ambiguous(Ambiguity::EncodedSlash),
-        false => Denied::NoRule,
-    };
-    for placed in &rules.rules {
-        let rule = &placed.rule;
-        let verdict = rule.check(asked, path);
-        tried(rule, &verdict);
-        match verdict {
-            Ok(()) if rule.denies() => {
-                return Err(Denial {
-                    reason: Denied::ByRule,
-                    rule: Some(Arc::clone(placed)),
-                });
-            }
-            Ok(()) => {
-                return Ok(Permitted {
-                    upstream: Arc::clone(upstream),
-                    method: asked.method.clone(),
-                    path_and_query: asked.path_and_query.clone(),
-                    rule: Arc::clone(placed),
-                });
-            }
-            Err(Mismatch::BodyNotGiven) => {
-                return Err(Denied::NeedsBody(rules.gathers.unwrap_or_default()).into());
-            }
-            Err(Mismatch::EncodedDelimiter) => {
-                reason = Denied::Ambiguous(Ambiguity::EncodedDelimiter);
-            }
-            Err(mismatch) if mismatch.is_beyond_path() && !rule.denies() => {
-                reason = Denied::Unmet;
-            }
-            Err(_) => {}
-        }
-    }
-    Err(reason.into())
+    let rule = rules.in_force.judge(asked, |_, _| {})?;
+    Ok(Permitted {
+        upstream: Arc::clone(upstream),
+        method: asked.method.clone(),
+        path_and_query: asked.path_and_query.clone(),
+        rule: Arc::clone(rule),
+    })
+}
+
+/// What the candidate rules of an upstream would say to a call that those in force permit; nothing where none are
+/// tried. Gives no permit, whatever they say.
+#[must_use]
+pub fn observe(policy: &Policy, asked: &Asked<'_>) -> Option<Result<(), Denial>> {
+    let candidate = policy.upstreams.get(asked.upstream)?.candidate.as_ref()?;
+    Some(candidate.judge(asked, |_, _| {}).map(drop))
+}
+
+/// Of a decision that [waits for the body](Denied::NeedsBody): the rules of which one could then allow the call, each
+/// by its place among those that allow, counted from zero, with its limits.
+#[must_use]
+pub fn could_allow<'a>(policy: &'a Policy, asked: &Asked<'_>) -> Vec<(usize, &'a Limits)> {
+    let rules = policy.upstreams.get(asked.upstream);
+    rules.map_or_else(Vec::new, |rules| rules.in_force.could_allow(asked))
 }
 
 impl Permitted {

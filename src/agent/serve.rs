@@ -7,42 +7,39 @@
 
 mod gateway;
 mod gathering;
+mod observing;
 mod quota;
 mod refusal;
+mod websocket;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use http::header::EXPECT;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
-use tokio::sync::OwnedSemaphorePermit;
+use hyper::upgrade::OnUpgrade;
 use tracing::debug;
 
 pub use gateway::{Gateway, GatewayError};
+pub use observing::Counts;
 
 use self::gathering::{CallBody, Gathering};
 use self::quota::Place;
 use self::refusal::{Delivery, Refusal};
+use self::websocket::Tunnel;
 use super::audit::{Account, Audit, Received, Unavailable};
-use super::credentials::Outgoing;
-use super::policy::{Asked, Denial, Denied, GivenBody, Limits, Permitted, decide};
-use super::upstream::{Located, Websocket};
+use super::policy::{Asked, Denial, Denied, GivenBody, Limits, Permitted, could_allow, decide};
+use super::upstream::Located;
 use crate::body::capped::Capped;
 use crate::body::watched::{Holding, Watched};
 use crate::body::{self, Body};
 use crate::forwarding::{self, RELAY_CALLER, RELAY_REQUEST_ID, Via};
 use crate::protocol::control::CONTROL_AUTHORITY;
-use crate::tunnel;
 
-/// A WebSocket in which nothing moves for so long is taken for forgotten: programs that mean to keep
-/// one send pings every minute or so.
-const WEBSOCKET_IDLE: Duration = Duration::from_secs(3600);
 const WEBSOCKET: &str = "websocket";
 
 /// The answer to a control request, on its way.
@@ -97,15 +94,6 @@ enum Answer {
     Switched(Response<Body>, Tunnel),
 }
 
-/// An open WebSocket whose bytes do not pass yet.
-struct Tunnel {
-    upstream: String,
-    lane: OnUpgrade,
-    stream: Upgraded,
-    place: OwnedSemaphorePermit,
-    place_of_rule: Option<Place>,
-}
-
 impl Calls {
     /// Serves calls as `gateway` says, and writes them down in `audit`; `pseudonym` is this agent's name
     /// in `Via`.
@@ -121,7 +109,9 @@ impl Calls {
 
     /// Serves calls from now on as `gateway` says; those under way end as they began.
     pub fn replace(&self, mut gateway: Gateway) {
-        gateway.quotas.take_over(&self.gateway.load().quotas);
+        let before = self.gateway.load();
+        gateway.quotas.take_over(&before.quotas);
+        gateway.observations.take_over(&before.observations);
         self.gateway.store(Arc::new(gateway));
     }
 
@@ -151,14 +141,20 @@ impl Calls {
             return Refusal::Unrecorded(Delivery::NotSent).into_response();
         };
         let gateway = self.gateway.load_full();
-        let request = match body_needed(&gateway, &request).filter(|_| owner.is_active()) {
-            // Apart, since few calls need it.
-            Some(limit) => Box::pin(self.gathering.gather(owner, request, limit))
-                .await
-                .map_err(Refusal::Gather),
-            None => Ok(request.map(CallBody::Streaming)),
+        let given = gathering::given(request.body(), request.method());
+        let admitted = match permit(owner, &gateway, &request, given) {
+            Err(Refusal::Denied(Denial {
+                reason: Denied::NeedsBody(limit),
+                ..
+            })) => {
+                // Apart, since few calls need it.
+                Box::pin(self.admit_by_body(owner, &gateway, &account, request, limit)).await
+            }
+            permitted => permitted.and_then(|permitted| {
+                let request = request.map(CallBody::Streaming);
+                self.admit(owner, &gateway, &account, permitted, request)
+            }),
         };
-        let admitted = request.and_then(|it| self.admit(owner, &gateway, &account, it));
         let ended = match admitted {
             Ok(admitted) => {
                 let permitted = admitted.permitted;
@@ -189,21 +185,44 @@ impl Calls {
         answer.unwrap_or_else(|Unavailable| Refusal::Unrecorded(Delivery::Unknown).into_response())
     }
 
-    /// Whether the call may be made, and what is then sent: all that is decided before anything is sent.
+    /// The same for a call about which is decided by its body, which is gathered for that. One that none of the rules
+    /// would take now, whatever the body, is refused before.
+    async fn admit_by_body<'call>(
+        &self,
+        owner: &Arc<dyn LinkOwner>,
+        gateway: &Arc<Gateway>,
+        account: &'call Account,
+        request: Request<Incoming>,
+        limit: usize,
+    ) -> Result<Admitted<'call>, Refusal> {
+        let asked = asked(&request, GivenBody::NotGathered)?;
+        let rules = could_allow(&gateway.policy, &asked);
+        let place = gateway
+            .quotas
+            .has_place(asked.upstream, &rules, Instant::now());
+        place.map_err(Refusal::Quota)?;
+        let gathered = self.gathering.gather(owner, request, limit).await;
+        let request = gathered.map_err(Refusal::Gather)?;
+        let given = request.body().given(request.method());
+        let permitted = permit(owner, gateway, &request, given)?;
+        self.admit(owner, gateway, account, permitted, request)
+    }
+
+    /// What is sent of a call that the policy permits, if nothing else stands against it: all that is decided before
+    /// anything is sent.
     fn admit<'call>(
         &self,
         owner: &Arc<dyn LinkOwner>,
-        gateway: &Gateway,
+        gateway: &Arc<Gateway>,
         account: &'call Account,
+        permitted: Permitted,
         request: Request<CallBody>,
     ) -> Result<Admitted<'call>, Refusal> {
-        if !owner.is_active() {
-            return Err(Refusal::Deactivated);
-        }
-        let permitted = account.permit(permit(gateway, &request)?);
+        let permitted = account.permit(permitted);
         if self.via.is_loop(request.headers()) {
             return Err(Refusal::Loop);
         }
+        let request = observing::watch(gateway, permitted, account, request);
         let limits = permitted.limits();
         let is_websocket = request.method() == Method::CONNECT;
         let (mut parts, body) = request.into_parts();
@@ -245,28 +264,22 @@ impl Calls {
     }
 }
 
-/// How much of the body must be gathered before it can be decided whether the call is permitted.
-fn body_needed(gateway: &Gateway, request: &Request<Incoming>) -> Option<usize> {
-    let upstream = request.uri().authority()?;
-    if !gateway.policy.looks_at_bodies(upstream.as_str()) {
-        return None;
+/// Asks the policy, for as long as calls of the connection pass at all.
+fn permit<B>(
+    owner: &Arc<dyn LinkOwner>,
+    gateway: &Gateway,
+    request: &Request<B>,
+    given: GivenBody<'_>,
+) -> Result<Permitted, Refusal> {
+    if !owner.is_active() {
+        return Err(Refusal::Deactivated);
     }
-    let given = gathering::given(request.body(), request.method());
-    match decide(&gateway.policy, &asked(request, given).ok()?) {
-        Err(Denial {
-            reason: Denied::NeedsBody(limit),
-            ..
-        }) => Some(limit),
-        Ok(_) | Err(_) => None,
-    }
-}
-
-/// Asks the policy.
-fn permit(gateway: &Gateway, request: &Request<CallBody>) -> Result<Permitted, Refusal> {
-    let asked = asked(request, request.body().given(request.method()))?;
+    let asked = asked(request, given)?;
     decide(&gateway.policy, &asked).map_err(|denial| {
         let (reason, rule) = (denial.reason, denial.rule_name());
-        debug!(upstream = asked.upstream, %reason, rule, "a call was denied");
+        if !matches!(reason, Denied::NeedsBody(_)) {
+            debug!(upstream = asked.upstream, %reason, rule, "a call was denied");
+        }
         Refusal::Denied(denial)
     })
 }
@@ -336,7 +349,7 @@ async fn send(gateway: &Gateway, admitted: Admitted<'_>) -> Result<Answer, Refus
             })
         }
         // Apart, so that the rare and large one does not make every call's future larger.
-        Following::Websocket(lane) => Box::pin(open_websocket(gateway, outgoing, lane)).await,
+        Following::Websocket(lane) => Box::pin(websocket::open(gateway, outgoing, lane)).await,
     };
     Ok(match answer? {
         Answer::Passed(response) => {
@@ -347,7 +360,7 @@ async fn send(gateway: &Gateway, admitted: Admitted<'_>) -> Result<Answer, Refus
             Answer::Passed(limit(response, permitted.limits(), place)?)
         }
         Answer::Switched(response, mut tunnel) => {
-            tunnel.place_of_rule = place;
+            tunnel.limit(permitted.limits(), place);
             Answer::Switched(shield.cover(response), tunnel)
         }
     })
@@ -366,46 +379,6 @@ fn limit(
     let body = Capped::new(body, limits.max_response).map_err(Refusal::AnswerTooLong)?;
     let body = body::streaming(Watched::new(body, Holding(place)));
     Ok(Response::from_parts(parts, body))
-}
-
-async fn open_websocket(
-    gateway: &Gateway,
-    outgoing: Outgoing<'_>,
-    lane: OnUpgrade,
-) -> Result<Answer, Refusal> {
-    let upstream = outgoing.permitted().upstream().to_owned();
-    let opened = gateway.upstreams.open_websocket(outgoing);
-    match opened.await.map_err(Refusal::Upstream)? {
-        Websocket::Declined(response) => Ok(Answer::Passed(response)),
-        Websocket::Switched {
-            headers,
-            stream,
-            place,
-        } => {
-            let mut response = Response::new(body::empty());
-            *response.headers_mut() = headers;
-            let tunnel = Tunnel {
-                upstream,
-                lane,
-                stream,
-                place,
-                place_of_rule: None,
-            };
-            Ok(Answer::Switched(response, tunnel))
-        }
-    }
-}
-
-impl Tunnel {
-    /// Carries bytes both ways. Ends with the lane, the upstream's connection, or after a long silence.
-    async fn carry(self, account: Account) {
-        let Ok(lane) = self.lane.await else { return };
-        let (lane, stream) = (TokioIo::new(lane), TokioIo::new(self.stream));
-        let tunnelled = tunnel::copy_both(lane, stream, WEBSOCKET_IDLE).await;
-        debug!(upstream = self.upstream, ?tunnelled, "a WebSocket ended");
-        account.carried(&tunnelled);
-        drop((self.place, self.place_of_rule));
-    }
 }
 
 #[cfg(test)]

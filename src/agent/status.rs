@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::lifecycle::Phase;
 use crate::agent::reload::Refused;
-use crate::agent::serve::Calls;
+use crate::agent::serve::{Calls, Counts};
 use crate::agent::state::{ConnectionRecord, Damaged, Standing};
 use crate::error_chain;
 
@@ -179,6 +179,35 @@ pub struct UpstreamStatus {
     /// What is wrong with its credentials, as far as is known.
     #[serde(default)]
     pub credential_troubles: Vec<String>,
+    /// What rules that are tried have said of its calls; nothing where none are.
+    #[serde(default)]
+    pub candidate: Option<CandidateStatus>,
+}
+
+/// What candidate rules have said, since they or the rules in force were changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CandidateStatus {
+    /// Calls that they allow, too.
+    pub allowed: u64,
+    /// Calls that they would deny, and which passed.
+    pub denied: u64,
+    /// Calls of which they did not see the body that they look at.
+    pub undecided: u64,
+}
+
+impl From<Counts> for CandidateStatus {
+    fn from(counts: Counts) -> Self {
+        let Counts {
+            allowed,
+            denied,
+            undecided,
+        } = counts;
+        Self {
+            allowed,
+            denied,
+            undecided,
+        }
+    }
 }
 
 /// What a link task knows beside its record and its phase.

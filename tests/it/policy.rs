@@ -2,9 +2,12 @@
 
 use std::fs;
 
+use http::Method;
+use relay_agent::admin_socket::client;
+
 use crate::harness::agent::AgentHome;
 use crate::harness::program::{AGENT, Output, run, run_with};
-use crate::harness::{Home as _, TestAgent};
+use crate::harness::{Home as _, Scene, TestAgent, Upstream, answers};
 
 /// An upstream nobody calls, with rules that look at everything.
 const UPSTREAM: &str = "
@@ -104,6 +107,59 @@ async fn a_table_is_held_against_the_files_without_a_daemon() {
         .failed(65, &["case[#1].expcet", "did you mean expect?"]);
     fs::remove_file(&table).unwrap();
     test(&home, &[]).await.failed(65, &["does not exist"]);
+}
+
+#[tokio::test]
+async fn rules_that_are_tried_let_pass_what_they_would_deny_and_everything_shows_it() {
+    let of_upstream = "
+        observe = true
+        [[upstream.candidate.deny]]
+        path = '/closed/{*rest}'
+        [[upstream.candidate.allow]]
+        methods = ['GET']
+        path = '/{*rest}'
+    ";
+    let scene = Scene::with("", of_upstream, Upstream::new(answers::echo).await).await;
+    let mut caller = scene.caller().await;
+    assert_eq!(caller.get("/open/x").await.status, 200);
+    assert_eq!(caller.get("/closed/x").await.status, 200);
+    let posted = caller.post("/open/x", "as it came").await;
+    assert_eq!((posted.status.as_u16(), posted.text()), (200, "as it came"));
+
+    let home = scene.agent.home();
+    let log = fs::read_to_string(home.state().join("audit.jsonl")).unwrap();
+    let candidates: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &serde_json::Value| line["kind"] == "call")
+        .map(|line| {
+            assert_eq!(line["decision"], "allowed");
+            line["candidate"].clone()
+        })
+        .collect();
+    let denied = |reason: &str, rule: Option<&str>| serde_json::json!({"decision": "denied", "reason": reason, "rule": rule});
+    let by_rule = denied("by-rule", Some("deny 1: /closed/{*rest}"));
+    assert_eq!(
+        candidates,
+        [serde_json::Value::Null, by_rule, denied("no-rule", None)]
+    );
+
+    let socket = home.socket();
+    let ask = async |words: &str| {
+        let mut words: Vec<&str> = words.split(' ').collect();
+        words.extend(["--socket", socket.to_str().unwrap()]);
+        run(AGENT, &words).await.succeeded().out
+    };
+    let status = ask("status").await;
+    let line = "web: candidate rules are tried: they would deny 2 of 3 calls that passed\n";
+    assert!(status.contains(line), "{status}");
+    let explained = ask("policy explain GET /closed/x --upstream web").await;
+    let would = "the candidate rules would deny it; it passes (a rule of the private side denies this call)";
+    assert!(explained.contains(would), "{explained}");
+    let metrics = client::request(&socket, Method::GET, "/metrics", None).await;
+    let metrics = String::from_utf8(metrics.unwrap().1.to_vec()).unwrap();
+    let metric = r#"relay_agent_candidate_calls_total{upstream="web",verdict="denied"} 2"#;
+    assert!(metrics.contains(metric), "{metrics}");
 }
 
 async fn test(home: &AgentHome, more: &[&str]) -> Output {

@@ -83,6 +83,22 @@ pub struct ExplainAnswer {
     pub word: String,
     /// Every rule that was looked at, in that order, with what it lacks.
     pub rules: Vec<ExplainedRule>,
+    /// What the candidate rules say to a call that those in force allow, where some are tried.
+    #[serde(default)]
+    pub candidate: Option<ExplainedCandidate>,
+}
+
+/// What candidate rules say, in an [`ExplainAnswer`]. The call passes all the same.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ExplainedCandidate {
+    /// Whether they would allow it.
+    pub allowed: bool,
+    /// Which would allow it, or why none would.
+    pub reason: String,
+    /// Why none would, as one word; empty where one would.
+    pub word: String,
+    /// Every one that was looked at.
+    pub rules: Vec<ExplainedRule>,
 }
 
 /// One rule in an [`ExplainAnswer`].
@@ -101,32 +117,49 @@ impl ExplainAnswer {
     /// What an explanation says of a call whose body has so many bytes.
     #[must_use]
     pub fn of(asked: &Asked<'_>, body_length: u64, explanation: &Explanation) -> Self {
-        let rules: Vec<_> = explanation.tried.iter().map(ExplainedRule::of).collect();
         let limits = explanation.limits();
         let max_body = limits.and_then(|limits| limits.max_body);
         let max_body = max_body.filter(|most| body_length > *most);
-        let reason = match (&explanation.outcome, rules.last(), max_body) {
-            (Ok(index), _, Some(most)) => format!(
+        let told = match (&explanation.outcome, max_body) {
+            (Ok(index), Some(most)) => format!(
                 "rule {} allows it, and its max_body only {most} bytes of a body: 413",
                 index + 1
             ),
-            (Ok(index), Some(allowing), None) => format!("rule {}: {}", index + 1, allowing.rule),
-            (Ok(index), None, None) => format!("rule {}", index + 1),
-            (Err(denied), ..) => denied.to_string(),
+            _ => reason(explanation),
         };
         Self {
             allowed: explanation.outcome.is_ok() && max_body.is_none(),
             upstream: asked.upstream.to_owned(),
             method: asked.method.to_string(),
             path: asked.path_and_query.to_string(),
-            reason,
-            word: explanation
-                .outcome
-                .map_or_else(Denied::word, |_| "")
-                .to_owned(),
-            rules,
+            reason: told,
+            word: word(explanation),
+            rules: rules(explanation),
+            candidate: explanation.candidate.as_ref().map(|it| ExplainedCandidate {
+                allowed: it.outcome.is_ok(),
+                reason: reason(it),
+                word: word(it),
+                rules: rules(it),
+            }),
         }
     }
+}
+
+fn reason(explanation: &Explanation) -> String {
+    match (&explanation.outcome, explanation.tried.last()) {
+        (Ok(index), Some(allowing)) => format!("rule {}: {}", index + 1, allowing.rule),
+        (Ok(index), None) => format!("rule {}", index + 1),
+        (Err(denied), _) => denied.to_string(),
+    }
+}
+
+fn word(explanation: &Explanation) -> String {
+    let word = explanation.outcome.map_or_else(Denied::word, |_| "");
+    word.to_owned()
+}
+
+fn rules(explanation: &Explanation) -> Vec<ExplainedRule> {
+    explanation.tried.iter().map(ExplainedRule::of).collect()
 }
 
 impl ExplainedRule {

@@ -204,6 +204,7 @@ mod tests {
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),
             max_in_flight: 1,
+            candidate: None,
             rules: vec![
                 Rule::parse(&["GET"], "/issue/{key}").unwrap(),
                 Rule::parse_deny::<&str>(&[], "/issue/SECRET-1").unwrap(),

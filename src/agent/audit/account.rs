@@ -17,7 +17,7 @@ use tokio::time::Sleep;
 use super::body::{Held, Received};
 use super::desk::{Desk, Note, Unavailable};
 use super::entry::{Asked, End, Entry, Which};
-use super::line::Finish;
+use super::line::{Candidate, Finish};
 use crate::agent::policy::Permitted;
 use crate::body::{self, Body};
 use crate::tunnel::{TunnelEnd, Tunnelled};
@@ -33,6 +33,17 @@ pub struct Account {
     /// Where lines are handed in, unless there is no log.
     desk: Option<(u64, Arc<Desk>)>,
     patience: Option<Pin<Box<Sleep>>>,
+}
+
+/// Marks the line of a call.
+#[derive(Debug)]
+pub struct Marker(Arc<Entry>);
+
+impl Marker {
+    /// Candidate rules would deny the call. Of no use once its line is written.
+    pub fn candidate_denies(self, candidate: Candidate) {
+        self.0.mark(candidate);
+    }
 }
 
 impl Account {
@@ -111,10 +122,20 @@ impl Account {
         entry
             .response_bytes
             .store(tunnelled.back, Ordering::Relaxed);
-        self.answered(match tunnelled.end {
-            TunnelEnd::Closed | TunnelEnd::Idle => Finish::Whole,
-            TunnelEnd::Broken(_) => Finish::BrokenOff,
+        let (finish, detail) = match &tunnelled.end {
+            TunnelEnd::Closed | TunnelEnd::Idle => (Finish::Whole, None),
+            TunnelEnd::Broken(_) => (Finish::BrokenOff, None),
+            TunnelEnd::TooLong(too_long) => (Finish::BrokenOff, Some(too_long.to_string())),
+        };
+        self.close(End {
+            detail,
+            ..self.entry.answered(finish)
         });
+    }
+
+    /// What can note later, while the call is under way, that candidate rules would deny it.
+    pub fn marker(&self) -> Marker {
+        Marker(Arc::clone(&self.entry))
     }
 
     pub(super) fn count(&self, bytes: u64) {

@@ -269,6 +269,7 @@ mod tests {
             query: Some("fields=<redacted>".to_owned()),
             rule: Some("allow 1: GET /rest/api/2/issue/{key}"),
             decision: Decision::Allowed,
+            candidate: None,
             reason: None,
             detail: None,
             status: Some(200),

@@ -11,7 +11,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Method, Request, StatusCode};
 use std::task::{Context, Poll};
 
-use super::line::{Call, Decision, Fields, Finish, Outcome, redacted};
+use super::line::{Call, Candidate, Decision, Fields, Finish, Outcome, redacted};
 use crate::agent::policy::Permitted;
 use crate::forwarding::{RELAY_CALLER, RELAY_REQUEST_ID};
 
@@ -52,6 +52,8 @@ pub(super) struct Entry {
     asked: Asked,
     begun: Instant,
     permitted: OnceLock<Permitted>,
+    /// Why candidate rules would deny it, where they would.
+    candidate: OnceLock<Candidate>,
     /// The status of an answer whose body still streams.
     answered: OnceLock<StatusCode>,
     pub(super) request_bytes: AtomicU64,
@@ -95,6 +97,7 @@ impl Entry {
             asked,
             begun: Instant::now(),
             permitted: OnceLock::new(),
+            candidate: OnceLock::new(),
             answered: OnceLock::new(),
             request_bytes: AtomicU64::new(0),
             response_bytes: AtomicU64::new(0),
@@ -108,6 +111,12 @@ impl Entry {
     /// Keeps the permit, and lends it.
     pub(super) fn permit(&self, permitted: Permitted) -> &Permitted {
         self.permitted.get_or_init(|| permitted)
+    }
+
+    /// Notes that candidate rules would deny the call.
+    pub(super) fn mark(&self, candidate: Candidate) {
+        // They are asked once.
+        let _ = self.candidate.set(candidate);
     }
 
     pub(super) fn answer(&self, status: StatusCode) {
@@ -181,6 +190,7 @@ impl Entry {
             rule: permitted
                 .map(Permitted::rule_name)
                 .or_else(|| end?.rule.as_deref()),
+            candidate: self.candidate.get(),
             decision: end.map_or_else(|| self.given_up().decision, |end| end.decision),
             reason: end.and_then(|end| end.reason),
             detail: end.and_then(|end| end.detail.as_deref()),

@@ -77,6 +77,9 @@ pub(super) struct Call<'a> {
     pub rule: Option<&'a str>,
     /// What was decided.
     pub decision: Decision,
+    /// Why candidate rules would deny a call that passed; nothing where none are tried, or they allow it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<&'a Candidate>,
     /// Why the agent itself answered: the code of the problem document.
     pub reason: Option<&'a str>,
     /// The reason in words, where the code does not say all.
@@ -93,6 +96,16 @@ pub(super) struct Call<'a> {
     pub outcome: Outcome,
     /// How the answer ended; nothing of a call that has not.
     pub end: Option<Finish>,
+}
+
+/// What candidate rules would deny, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "decision", rename = "denied")]
+pub struct Candidate {
+    /// The reason, as one word.
+    pub reason: &'static str,
+    /// The rule that would deny it, where one does.
+    pub rule: Option<Box<str>>,
 }
 
 /// What was decided about a call.

@@ -5,10 +5,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::Uri;
+use http::{HeaderName, Uri};
 
 use super::credential::CredentialsConfig;
 use super::rule;
+use super::source::CredentialSource;
 use crate::agent::addresses::{Addresses, Network};
 use crate::agent::policy::{Policy, Rule};
 use crate::config_file::Section;
@@ -50,13 +51,21 @@ pub struct UpstreamConfig {
     pub max_in_flight: usize,
     /// What may be asked, and what not: rules that deny, then rules that allow. None that allows: nothing.
     pub rules: Vec<Rule>,
+    /// Rules that are tried beside them, and decide nothing.
+    pub candidate: Option<Vec<Rule>>,
 }
 
 /// The policy of all upstreams.
 #[must_use]
 pub fn policy_of(upstreams: &[UpstreamConfig]) -> Policy {
     let rules = |it: &UpstreamConfig| (it.name.clone(), it.rules.clone());
-    Policy::new(upstreams.iter().map(rules))
+    let policy = Policy::new(upstreams.iter().map(rules));
+    upstreams
+        .iter()
+        .fold(policy, |policy, it| match &it.candidate {
+            Some(candidate) => policy.trying(&it.name, candidate.clone()),
+            None => policy,
+        })
 }
 
 /// Checks all `[[upstream]]` tables; `None` when one of them is not whole.
@@ -93,6 +102,9 @@ impl UpstreamConfig {
             1..=MAX_IN_FLIGHT_CEILING,
         );
         let rules = rule::check_all(section);
+        let candidate = check_candidate(section);
+        let tried = candidate.iter().flatten();
+        check_header_conditions(section, &credentials, rules.iter().chain(tried));
         Some(Self {
             name: name?,
             url: url?,
@@ -103,7 +115,64 @@ impl UpstreamConfig {
             response_timeout,
             max_in_flight,
             rules,
+            candidate,
         })
+    }
+}
+
+/// Rules are about what is sent: none can ask for a header of the caller's that ends at the agent.
+fn check_header_conditions<'a>(
+    section: &Section<'_>,
+    credentials: &CredentialsConfig,
+    rules: impl Iterator<Item = &'a Rule>,
+) {
+    for (rule, name) in rules.flat_map(|rule| rule.header_names().map(move |name| (rule, name))) {
+        // As services behind CGI see it, and the agent does.
+        let dashed = name.as_str().replace('_', "-");
+        let is_set = |(set, _): &(HeaderName, CredentialSource)| set.as_str() == dashed;
+        let remedy = match dashed.as_str() {
+            _ if credentials.set_headers.iter().any(is_set) => {
+                "take it out: the agent sets this header itself"
+            }
+            "authorization" if !credentials.pass_authorization => {
+                "take it out, or add pass_authorization = true"
+            }
+            "cookie" if !credentials.pass_cookies => "take it out, or add pass_cookies = true",
+            _ => continue,
+        };
+        let kind = if rule.denies() { "deny" } else { "allow" };
+        let problem =
+            format!("asks for the header {name} in {rule}, which callers' calls do not keep");
+        section.mistake(kind, problem, remedy);
+    }
+}
+
+/// `observe` and the rules to be tried. One without the other would be taken for something that it is not.
+fn check_candidate(section: &mut Section<'_>) -> Option<Vec<Rule>> {
+    let observes = section.boolean("observe", false);
+    let is_there = section.has("candidate");
+    let rules = rule::check_all(&mut section.section("candidate"));
+    match (observes, is_there) {
+        (false, false) => None,
+        (true, true) if rules.iter().any(|rule| !rule.denies()) => Some(rules),
+        (true, true) => {
+            let problem = "allows nothing, so that every call would be denied";
+            let remedy = "add all that is to be allowed under [[upstream.candidate.allow]]";
+            section.mistake("candidate", problem, remedy);
+            None
+        }
+        (true, false) => {
+            let problem = "is true, and there are no rules to be tried";
+            let remedy = "add them under [[upstream.candidate.allow]], or take it out";
+            section.mistake("observe", problem, remedy);
+            None
+        }
+        (false, true) => {
+            let problem = "has rules, and they are not tried";
+            let remedy = "add observe = true above the rules, or take them out";
+            section.mistake("candidate", problem, remedy);
+            None
+        }
     }
 }
 
@@ -168,4 +237,77 @@ fn check_url(section: &mut Section<'_>) -> Option<Uri> {
         return refuse("has a query, which belongs to the calls");
     }
     Some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::agent::config::tests::read;
+
+    #[test]
+    fn rules_are_tried_only_where_both_say_so() {
+        let of_upstream = |lines: &str| {
+            let config = read(&format!(
+                "[[upstream]]\nname = 'jira'\nurl = 'http://jira.corp.local'\n{lines}"
+            ))?;
+            let candidate = config.upstreams.into_iter().next().unwrap().candidate;
+            Ok::<_, String>(candidate.map(|rules| rules.len()))
+        };
+        let allow = "[[upstream.candidate.allow]]\nmethods = ['GET']\npath = '/'\n";
+        let deny = "[[upstream.candidate.deny]]\npath = '/'\n";
+        assert_eq!(of_upstream(""), Ok(None));
+        assert_eq!(of_upstream("observe = false\n"), Ok(None));
+        let both = format!("observe = true\n{deny}{allow}");
+        assert_eq!(of_upstream(&both), Ok(Some(2)));
+        for (lines, mistake) in [
+            (
+                "observe = true\n".to_owned(),
+                "observe: is true, and there are no rules",
+            ),
+            (
+                allow.to_owned(),
+                "candidate: has rules, and they are not tried; add observe",
+            ),
+            (
+                format!("observe = true\n{deny}"),
+                "candidate: allows nothing",
+            ),
+            (
+                format!("observe = true\n{allow}colour = 'red'\n"),
+                "candidate.allow[#1].colour: is not a known key",
+            ),
+            (
+                format!("observe = true\n{allow}[upstream.candidate.alow]\n"),
+                "candidate.alow: is not a known key; did you mean allow?",
+            ),
+        ] {
+            let told = of_upstream(&lines).unwrap_err();
+            assert!(told.contains(mistake), "{mistake:?} is not in {told}");
+        }
+    }
+
+    #[test]
+    fn a_rule_cannot_ask_for_a_header_that_ends_at_the_agent() {
+        let read = |lines: &str, kind: &str, name: &str| {
+            read(&format!(
+                "[[upstream]]\nname = 'jira'\nurl = 'http://jira.corp.local'\n\
+                 set_headers = {{ X-Key = {{ env = 'KEY' }} }}\n{lines}\n\
+                 [[upstream.{kind}]]\nmethods = ['GET']\npath = '/'\nheaders = {{ '{name}' = '*' }}\n"
+            ))
+        };
+        for kind in ["allow", "deny"] {
+            for (name, remedy) in [
+                ("Authorization", "add pass_authorization = true"),
+                ("cookie?", "add pass_cookies = true"),
+                ("X_Key", "the agent sets this header itself"),
+                ("Forwarded", "is not passed on as callers write it"),
+            ] {
+                let told = read("", kind, name).unwrap_err();
+                assert!(told.contains(remedy), "{remedy:?} is not in {told}");
+            }
+            let passes = "pass_authorization = true\npass_cookies = true";
+            for name in ["Authorization", "Cookie", "X-Trace"] {
+                assert!(read(passes, kind, name).is_ok(), "{kind} {name}");
+            }
+        }
+    }
 }

@@ -11,6 +11,8 @@ mod query;
 
 use std::fmt;
 
+use http::HeaderName;
+
 pub use self::body::{Expected, GivenBody, Literal, Predicate, WholeBody};
 
 use self::content_type::ContentTypes;
@@ -86,6 +88,11 @@ impl Conditions {
     /// Whether the body is looked at.
     pub(super) const fn look_at_body(&self) -> bool {
         !self.body.is_empty()
+    }
+
+    /// The headers that are asked for.
+    pub(super) fn header_names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.headers.names()
     }
 
     /// The same for a rule that denies, which does not tell capitals from small letters.

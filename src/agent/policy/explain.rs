@@ -2,7 +2,8 @@
 //!
 //! Shows rules, so its answer never goes to a caller.
 
-use super::{Asked, Denied, Limits, Mismatch, Permitted, Policy, Rule, consider};
+use super::rule_set::RuleSet;
+use super::{Asked, Denied, Limits, Mismatch, Policy, Rule};
 
 /// The answer to "may this be called, and why?".
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Explanation {
     /// The rules that were looked at, in that order; empty when the decision did not come to them.
     /// Where a rule decides, it is the last.
     pub tried: Vec<Tried>,
+    /// What the candidate rules say to a call that those in force allow, where some are tried.
+    pub candidate: Option<Box<Self>>,
 }
 
 /// A rule, and what it says to the call.
@@ -25,26 +28,45 @@ pub struct Tried {
     pub verdict: Result<(), Mismatch>,
 }
 
-/// Explains what [`decide`](super::decide) says to the same question.
+/// Explains what [`decide`](super::decide) and [`observe`](super::observe) say to the same question.
 #[must_use]
 pub fn explain(policy: &Policy, asked: &Asked<'_>) -> Explanation {
+    let Some(rules) = policy.upstreams.get(asked.upstream) else {
+        return Explanation {
+            outcome: Err(Denied::UnknownUpstream),
+            decided_by: None,
+            tried: Vec::new(),
+            candidate: None,
+        };
+    };
+    let mut explanation = explain_by(&rules.in_force, asked);
+    if explanation.outcome.is_ok() {
+        let candidate = rules.candidate.as_ref();
+        explanation.candidate = candidate.map(|rules| Box::new(explain_by(rules, asked)));
+    }
+    explanation
+}
+
+fn explain_by(rules: &RuleSet, asked: &Asked<'_>) -> Explanation {
     let mut tried = Vec::new();
-    let decided = consider(policy, asked, |rule, verdict| {
+    let decided = rules.judge(asked, |rule, verdict| {
         tried.push(Tried {
             rule: rule.clone(),
             verdict: verdict.clone(),
         });
     });
+    let (outcome, decided_by) = match decided {
+        Ok(placed) => (Ok(placed.number - 1), Some(placed.name.to_string())),
+        Err(denial) => {
+            let by = denial.rule_name().map(str::to_owned);
+            (Err(denial.reason), by)
+        }
+    };
     Explanation {
-        outcome: decided
-            .as_ref()
-            .map(Permitted::rule)
-            .map_err(|denial| denial.reason),
-        decided_by: match &decided {
-            Ok(permitted) => Some(permitted.rule_name().to_owned()),
-            Err(denial) => denial.rule_name().map(str::to_owned),
-        },
+        outcome,
+        decided_by,
         tried,
+        candidate: None,
     }
 }
 
@@ -96,7 +118,8 @@ mod tests {
             Explanation {
                 outcome: Ok(1),
                 decided_by: Some("allow 2: GET /issue/{key}".to_owned()),
-                tried: tried([Err(Mismatch::Method), Ok(())])
+                tried: tried([Err(Mismatch::Method), Ok(())]),
+                candidate: None,
             }
         );
         assert_eq!(
@@ -104,7 +127,8 @@ mod tests {
             Explanation {
                 outcome: Err(Denied::NoRule),
                 decided_by: None,
-                tried: tried([Err(Mismatch::Method), Err(Mismatch::Segment(1))])
+                tried: tried([Err(Mismatch::Method), Err(Mismatch::Segment(1))]),
+                candidate: None,
             }
         );
         assert_eq!(
@@ -112,7 +136,8 @@ mod tests {
             Explanation {
                 outcome: Err(Denied::UnknownUpstream),
                 decided_by: None,
-                tried: Vec::new()
+                tried: Vec::new(),
+                candidate: None,
             }
         );
     }

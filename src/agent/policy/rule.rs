@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::Method;
+use http::{HeaderName, Method};
 
 use super::Asked;
 use super::condition::{Conditions, Reading};
@@ -128,6 +128,12 @@ impl Rule {
     #[must_use]
     pub const fn denies(&self) -> bool {
         self.cover.is_some()
+    }
+
+    /// The headers that the rule asks for.
+    pub fn header_names(&self) -> impl Iterator<Item = &HeaderName> {
+        let conditions = self.conditions.iter();
+        conditions.flat_map(|conditions| conditions.header_names())
     }
 
     /// Whether the rule has conditions on the body.

@@ -2,19 +2,22 @@
 
 use std::path::Path;
 
+use super::observing::{Counts, Observations};
 use super::quota::Quotas;
 use crate::agent::config::{UpstreamConfig, policy_of};
 use crate::agent::credentials::{CredentialError, Credentials};
 use crate::agent::policy::{self, Asked, Explanation, Policy};
 use crate::agent::upstream::{ConnectError, Upstreams};
 
-/// Policy, credentials and upstreams that belong together, and how much of their limits is used.
+/// Policy, credentials and upstreams that belong together, how much of their limits is used, and what rules that are
+/// tried have said.
 #[derive(Debug, Default)]
 pub struct Gateway {
     pub(super) policy: Policy,
     pub(super) credentials: Credentials,
     pub(super) upstreams: Upstreams,
     pub(super) quotas: Quotas,
+    pub(super) observations: Observations,
 }
 
 /// Why calls cannot be served as the configuration says.
@@ -44,6 +47,7 @@ impl Gateway {
                 .map_err(GatewayError::Credential)?,
             upstreams: Upstreams::new(configs, network_ca).map_err(GatewayError::Upstream)?,
             quotas: Quotas::of(configs),
+            observations: Observations::of(configs),
         })
     }
 
@@ -51,6 +55,12 @@ impl Gateway {
     #[must_use]
     pub fn explain(&self, asked: &Asked<'_>) -> Explanation {
         policy::explain(&self.policy, asked)
+    }
+
+    /// What rules that are tried have said of an upstream's calls; nothing where none are.
+    #[must_use]
+    pub fn observed(&self, upstream: &str) -> Option<Counts> {
+        self.observations.counts(upstream)
     }
 
     /// The credentials, to be looked after.

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::LinkOwner;
+use super::observing::Overheard;
 use crate::agent::policy::{GivenBody, WholeBody};
 use crate::body::BodyError;
 use crate::forwarding::RELAY_REQUEST_ID;
@@ -44,6 +45,8 @@ pub(super) enum CallBody {
     Streaming(Incoming),
     /// Its beginning was gathered, or all of it.
     Gathered(Box<Gathered>),
+    /// It passes, and rules that are tried listen.
+    Overheard(Box<Overheard>),
 }
 
 /// What was gathered, and what follows.
@@ -186,6 +189,7 @@ impl CallBody {
     pub(super) fn given(&self, method: &Method) -> GivenBody<'_> {
         match self {
             Self::Streaming(body) => given(body, method),
+            Self::Overheard(_) => GivenBody::NotGathered,
             Self::Gathered(gathered) => match &gathered.whole {
                 Some(whole) => GivenBody::Whole(whole),
                 None => GivenBody::TooLong,
@@ -220,6 +224,7 @@ impl HttpBody for CallBody {
             Self::Streaming(body) => {
                 return Pin::new(body).poll_frame(context).map_err(Into::into);
             }
+            Self::Overheard(body) => return Pin::new(body).poll_frame(context),
             Self::Gathered(gathered) => gathered,
         };
         if let Some(bytes) = gathered.ahead.take() {
@@ -237,6 +242,7 @@ impl HttpBody for CallBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Streaming(body) => body.is_end_stream(),
+            Self::Overheard(body) => body.is_end_stream(),
             Self::Gathered(gathered) => {
                 let is_sent = gathered.ahead.is_none() && gathered.trailers.is_none();
                 is_sent && gathered.rest.as_ref().is_none_or(HttpBody::is_end_stream)
@@ -247,6 +253,7 @@ impl HttpBody for CallBody {
     fn size_hint(&self) -> SizeHint {
         let gathered = match self {
             Self::Streaming(body) => return body.size_hint(),
+            Self::Overheard(body) => return body.size_hint(),
             Self::Gathered(gathered) => gathered,
         };
         let ahead = gathered.ahead.as_ref().map_or(0, Bytes::len) as u64;

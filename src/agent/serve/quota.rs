@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::agent::config::UpstreamConfig;
-use crate::agent::policy::{Bucket, Permitted};
+use crate::agent::policy::{Bucket, Limits, Permitted};
 
 /// The counts of all rules that allow, by upstream, each in its place.
 #[derive(Debug, Default)]
@@ -76,6 +76,25 @@ impl Quotas {
         }
     }
 
+    /// Whether one of these rules of an upstream would take a call now; counts none.
+    pub(super) fn has_place(
+        &self,
+        upstream: &str,
+        rules: &[(usize, &Limits)],
+        now: Instant,
+    ) -> Result<(), QuotaError> {
+        let counted = self.by_upstream.get(upstream);
+        let mut full = None;
+        for (rule, limits) in rules {
+            let counted = counted.and_then(|all| all.get(*rule));
+            match counted.map(|counted| counted.usage.look(limits, now)) {
+                None | Some(Ok(())) => return Ok(()),
+                Some(Err(error)) => full = Some(error),
+            }
+        }
+        full.map_or(Ok(()), Err)
+    }
+
     /// Counts a call, where its rule asks for that.
     pub(super) fn take(
         &self,
@@ -100,6 +119,21 @@ impl Quotas {
             bucket.take(rate, now).map_err(QuotaError::Rate)?;
         }
         Ok(Some(place))
+    }
+}
+
+impl Usage {
+    /// Whether there is place for one more call.
+    fn look(&self, limits: &Limits, now: Instant) -> Result<(), QuotaError> {
+        let under_way = self.in_flight.load(Ordering::Acquire);
+        if limits.max_in_flight.is_some_and(|most| under_way >= most) {
+            return Err(QuotaError::InFlight);
+        }
+        let Some(rate) = limits.rate else {
+            return Ok(());
+        };
+        let mut copy = *self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        copy.take(rate, now).map_err(QuotaError::Rate)
     }
 }
 

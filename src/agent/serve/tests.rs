@@ -2,9 +2,11 @@
 
 mod bodies;
 mod limits;
+mod observing;
 
 use std::convert::Infallible;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _, stream};
@@ -13,9 +15,11 @@ use http::header::{CONTENT_LENGTH, TE, TRAILER, UPGRADE, VIA};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioExecutor;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -244,6 +248,20 @@ async fn a_call_that_is_given_up_is_given_up_at_the_upstream() {
 
 #[tokio::test]
 async fn a_websocket_passes_messages_both_ways_and_ends_with_its_caller() {
+    let (url, echo) = websocket_echo().await;
+    let mut agent = agent(&url).await;
+    let mut socket = open_websocket(&mut agent, "/allowed/socket").await;
+    for text in ["one", "two"] {
+        socket.send(Message::text(text)).await.unwrap();
+        let echoed = within(socket.next()).await.unwrap().unwrap();
+        assert_eq!(echoed, Message::text(text));
+    }
+    drop(socket);
+    within(echo).await.unwrap();
+}
+
+/// An upstream that takes one WebSocket and says all again, until it ends.
+async fn websocket_echo() -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let echo = tokio::spawn(async move {
@@ -253,8 +271,11 @@ async fn a_websocket_passes_messages_both_ways_and_ends_with_its_caller() {
             let _ = socket.send(message).await;
         }
     });
-    let mut agent = agent(&url).await;
-    let mut request = get("/allowed/socket");
+    (url, echo)
+}
+
+async fn open_websocket(agent: &mut Agent, path: &str) -> WebSocketStream<TokioIo<Upgraded>> {
+    let mut request = get(path);
     *request.method_mut() = Method::CONNECT;
     let protocol = Protocol::from_static("websocket");
     request.extensions_mut().insert(protocol);
@@ -262,14 +283,7 @@ async fn a_websocket_passes_messages_both_ways_and_ends_with_its_caller() {
     assert_eq!(answer.status(), StatusCode::OK);
     assert!(!answer.headers().contains_key(UPGRADE));
     let stream = TokioIo::new(hyper::upgrade::on(&mut answer).await.unwrap());
-    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
-    for text in ["one", "two"] {
-        socket.send(Message::text(text)).await.unwrap();
-        let echoed = within(socket.next()).await.unwrap().unwrap();
-        assert_eq!(echoed, Message::text(text));
-    }
-    drop(socket);
-    within(echo).await.unwrap();
+    WebSocketStream::from_raw_socket(stream, Role::Client, None).await
 }
 
 struct Agent {
@@ -350,6 +364,11 @@ async fn agent_with(url: &str, rules: Vec<Rule>) -> Agent {
 }
 
 fn gateway(url: &str, rules: Vec<Rule>) -> Gateway {
+    gateway_trying(url, rules, None)
+}
+
+/// With rules that are tried.
+fn gateway_trying(url: &str, rules: Vec<Rule>, candidate: Option<Vec<Rule>>) -> Gateway {
     let config = UpstreamConfig {
         name: "web".parse().unwrap(),
         url: url.parse().unwrap(),
@@ -363,6 +382,7 @@ fn gateway(url: &str, rules: Vec<Rule>) -> Gateway {
         response_timeout: DEADLINE,
         max_in_flight: 10,
         rules,
+        candidate,
     };
     Gateway::open(&[config], None).unwrap()
 }

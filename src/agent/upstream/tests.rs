@@ -209,6 +209,7 @@ fn upstreams(url: &str) -> Upstreams {
         connect_timeout: Duration::from_secs(10),
         response_timeout: Duration::from_millis(300),
         max_in_flight: 2,
+        candidate: None,
         rules: Vec::new(),
     };
     Upstreams::new(&[config], None).unwrap()

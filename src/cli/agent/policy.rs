@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 
 use super::Place;
-use crate::agent::admin::api::ExplainAnswer;
+use crate::agent::admin::api::{ExplainAnswer, ExplainedRule};
 use crate::cli::daemon::{Daemon, url_encode};
 use crate::cli::exit_code::{ExitCode, Failure};
 use crate::cli::output::{print, print_json, printable};
@@ -126,14 +126,31 @@ fn describe(answer: &ExplainAnswer) -> String {
         printable(&answer.upstream),
         printable(&answer.reason)
     );
-    for rule in &answer.rules {
+    text.push_str(&describe_rules(&answer.rules, "  "));
+    if let Some(candidate) = &answer.candidate {
+        let verdict = match candidate.allowed {
+            true => "would allow it, too",
+            false => "would deny it; it passes",
+        };
+        text.push_str(&format!(
+            "  the candidate rules {verdict} ({})\n",
+            printable(&candidate.reason)
+        ));
+        text.push_str(&describe_rules(&candidate.rules, "    "));
+    }
+    text
+}
+
+fn describe_rules(rules: &[ExplainedRule], indent: &str) -> String {
+    let mut text = String::new();
+    for rule in rules {
         let verdict = match (rule.why_not.as_str(), rule.denies) {
             ("", false) => "allows it",
             ("", true) => "denies it",
             (why_not, _) => why_not,
         };
         text.push_str(&format!(
-            "  {}: {}\n",
+            "{indent}{}: {}\n",
             printable(&rule.rule),
             printable(verdict)
         ));

@@ -6,7 +6,7 @@ use clap::Args;
 use http::Method;
 
 use crate::agent::status::{
-    AgentStatus, AuditStatus, ConnectionState, ConnectionStatus, UpstreamStatus,
+    AgentStatus, AuditStatus, CandidateStatus, ConnectionState, ConnectionStatus, UpstreamStatus,
 };
 use crate::cli::daemon::Daemon;
 use crate::cli::exit_code::Failure;
@@ -211,8 +211,27 @@ fn upstream_rows(upstreams: &[UpstreamStatus]) -> String {
                 printable(trouble)
             ));
         }
+        if let Some(candidate) = &upstream.candidate {
+            text.push_str(&format!("{name}: {}\n", candidate_line(candidate)));
+        }
     }
     text
+}
+
+fn candidate_line(candidate: &CandidateStatus) -> String {
+    let CandidateStatus {
+        allowed,
+        denied,
+        undecided,
+    } = candidate;
+    let unseen = match undecided {
+        0 => String::new(),
+        unseen => format!("; of {unseen} more they did not see the body"),
+    };
+    format!(
+        "candidate rules are tried: they would deny {denied} of {} calls that passed{unseen}",
+        allowed + denied
+    )
 }
 
 #[cfg(test)]
@@ -273,6 +292,20 @@ mod tests {
     fn the_side_that_deactivated_is_named() {
         let text = connection_rows(&[connection(ConnectionState::Deactivated)]);
         assert!(text.contains("deactivated there"), "{text}");
+    }
+
+    #[test]
+    fn rules_that_are_tried_are_shown_with_what_they_would_deny() {
+        let candidate = |undecided| CandidateStatus {
+            allowed: 38,
+            denied: 2,
+            undecided,
+        };
+        assert_eq!(
+            candidate_line(&candidate(0)),
+            "candidate rules are tried: they would deny 2 of 40 calls that passed"
+        );
+        assert!(candidate_line(&candidate(3)).ends_with("; of 3 more they did not see the body"));
     }
 
     #[test]

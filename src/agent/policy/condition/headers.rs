@@ -9,22 +9,11 @@ use super::super::head;
 use super::super::mismatch::{Mismatch, RuleError};
 use super::super::pattern::{Values, fold};
 use super::{MAX_NAMED, Reading, optional, write_named};
+use crate::forwarding;
 
-/// Headers that end at relay and agent or are set there: what a caller writes in them is not what is sent.
-const NOT_PASSED_ON: [&str; 12] = [
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-];
+/// Headers that relay and agent set, or that say how the message is framed: what a caller writes in them is not what is
+/// sent.
+const SET_HERE: [&str; 5] = ["content-length", "expect", "host", "trailer", "via"];
 
 /// The headers that a rule asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,7 +42,7 @@ impl Headers {
             if known.iter().any(is_twin) {
                 return Err(RuleError::Header(written));
             }
-            if NOT_PASSED_ON.contains(&name.as_str()) || name.as_str().starts_with("relay-") {
+            if SET_HERE.contains(&name.as_str()) || forwarding::is_of_this_hop(name.as_str()) {
                 return Err(RuleError::HeaderNotPassedOn(name));
             }
             known.push(Header {
@@ -63,6 +52,11 @@ impl Headers {
             });
         }
         Ok(Self(known))
+    }
+
+    /// Their names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.0.iter().map(|header| &header.name)
     }
 
     /// For a rule that denies.
@@ -170,7 +164,20 @@ mod tests {
 
     #[test]
     fn a_header_that_is_not_passed_on_cannot_be_asked_for() {
-        for name in ["Host", "connection", "Relay-Caller", "a b", "?"] {
+        for name in [
+            "Host",
+            "connection",
+            "Relay-Caller",
+            "a b",
+            "?",
+            "Forwarded",
+            "X-Forwarded-For",
+            "X_Real_IP",
+            "Proxy",
+            "TE",
+            "Upgrade",
+            "transfer-encoding",
+        ] {
             assert!(
                 Headers::new(vec![(name.to_owned(), Values::like("*"))]).is_err(),
                 "{name}"

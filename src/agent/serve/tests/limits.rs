@@ -1,9 +1,9 @@
 //! Limits of rules: size, time and number of the calls that they allow.
 
-use http::header::RETRY_AFTER;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 
 use super::*;
-use crate::agent::policy::Limits;
+use crate::agent::policy::{Conditions, Expected, Limits, Literal, Predicate};
 
 /// What the upstream of these tests answers with.
 const ANSWER: &str = "hello";
@@ -115,6 +115,67 @@ async fn a_rule_has_a_rate_that_a_new_configuration_does_not_refill() {
     is_refused(refused, 429, "rate-limited", "not-sent").await;
     agent.calls.replace(gateway(&url, vec![rule(Limits::NONE)]));
     assert_eq!(agent.status(get("/limited")).await, 200);
+}
+
+#[tokio::test]
+async fn a_call_beyond_the_rate_is_refused_before_its_body_is_gathered() {
+    let looking = |limits| {
+        let project = Expected::OneOf(vec![Literal::Text("OPS".to_owned())]);
+        let body = vec![Predicate::new("/project", project).unwrap()];
+        let conditions = Conditions::default().with_body(body).unwrap();
+        rule(limits).requiring(conditions)
+    };
+    let once = Limits {
+        rate: Some("1/h".parse().unwrap()),
+        ..Limits::NONE
+    };
+    let json = |body| {
+        let request = Request::post("http://web/limited");
+        let request = request.header(CONTENT_TYPE, "application/json");
+        request.body(body).unwrap()
+    };
+    let url = reader().await;
+    let mut agent = agent_with(&url, vec![looking(once)]).await;
+    let good = r#"{"project": "OPS"}"#;
+    assert_eq!(agent.status(json(body::full(good))).await, 200);
+    // Its body never comes.
+    let (_sender, body) = frames();
+    let refused = within(agent.lane.send_request(json(body))).await.unwrap();
+    is_refused(refused, 429, "rate-limited", "not-sent").await;
+    // Another rule could still take it.
+    let rules = vec![looking(once), rule(Limits::NONE)];
+    agent.calls.replace(gateway(&url, rules));
+    assert_eq!(agent.status(json(body::full("{}"))).await, 200);
+}
+
+#[tokio::test]
+async fn a_websocket_ends_where_more_is_sent_than_a_body_may_have() {
+    // As a frame, 102 bytes from there, and 106 from here.
+    let text = Message::text("x".repeat(100));
+    let limits = |max_body, max_response| Limits {
+        max_body,
+        max_response,
+        ..Limits::NONE
+    };
+    for (limits, echoes) in [
+        (limits(None, Some(210)), 2),
+        (limits(Some(320), None), 3),
+        (limits(Some(320), Some(110)), 1),
+    ] {
+        let (url, echo) = websocket_echo().await;
+        let mut agent = limited(&url, limits).await;
+        let mut socket = open_websocket(&mut agent, "/limited").await;
+        for _ in 0..echoes {
+            socket.send(text.clone()).await.unwrap();
+            let echoed = within(socket.next()).await.unwrap().unwrap();
+            assert_eq!(echoed, text);
+        }
+        // It may end before this has left.
+        let _ = socket.send(text.clone()).await;
+        let next = within(socket.next()).await;
+        assert!(!matches!(next, Some(Ok(_))), "{limits:?}: {next:?}");
+        within(echo).await.unwrap();
+    }
 }
 
 async fn is_refused(answer: Response<Incoming>, status: u16, code: &str, delivery: &str) {

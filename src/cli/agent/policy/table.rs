@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::Place;
 use crate::agent::config::{DEFAULT_FILE, policy_of};
-use crate::agent::expectations::{Checked, Expectations};
+use crate::agent::expectations::{Checked, Expectations, Verdict};
 use crate::cli::exit_code::{ExitCode, Failure};
 use crate::cli::output::{print, print_json, printable};
 
@@ -58,7 +58,7 @@ impl Test {
     }
 }
 
-/// A line for each case that is not as expected, and a count.
+/// A line for each case that is not as expected, or that candidate rules would deny, and a count.
 fn describe(cases: &[Checked<'_>], file: &Path) -> String {
     let mut text = String::new();
     for case in cases.iter().filter(|case| !case.is_met()) {
@@ -66,6 +66,16 @@ fn describe(cases: &[Checked<'_>], file: &Path) -> String {
             "case {}, {case}: expected {}; happened: {}",
             case.number,
             case.expected(),
+            case.happened()
+        );
+        text.push_str(&printable(&line));
+        text.push('\n');
+    }
+    let would_deny = |case: &&Checked<'_>| case.is_met() && case.candidate() == Some(Verdict::Deny);
+    for case in cases.iter().filter(would_deny) {
+        let line = format!(
+            "case {}, {case}: as expected, but: {}",
+            case.number,
             case.happened()
         );
         text.push_str(&printable(&line));
@@ -88,5 +98,6 @@ fn as_json(case: &Checked<'_>) -> serde_json::Value {
         "expected": case.expected(),
         "happened": case.happened(),
         "met": case.is_met(),
+        "candidate": case.candidate().map(|verdict| verdict.to_string()),
     })
 }
