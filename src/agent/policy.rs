@@ -25,6 +25,8 @@ mod limits;
 mod mismatch;
 mod path;
 mod pattern;
+#[cfg(test)]
+mod properties;
 mod rule;
 mod rule_set;
 mod template;
