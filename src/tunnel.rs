@@ -90,7 +90,7 @@ where
     let end = tokio::select! {
         copied = copying => match copied {
             Ok(_) => TunnelEnd::Closed,
-            Err(error) => match forth.overrun().or(back.overrun()) {
+            Err(error) => match forth.overrun().or_else(|| back.overrun()) {
                 Some(too_long) => TunnelEnd::TooLong(too_long),
                 None => TunnelEnd::Broken(error),
             },

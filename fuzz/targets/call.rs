@@ -1,7 +1,7 @@
-//! What the rules allow of any path and headers is what it looks like: the same bytes, no segment that a
-//! program could resolve, merge or cut off, however often it decodes.
+//! What the rules allow of any path, headers and body is what it looks like: the same bytes, no segment that a
+//! program could resolve, merge or cut off, however often it decodes, and a body that another reader takes as they did.
 //!
-//! The input's first line is the path and query; each further one is a header.
+//! The input's first line is the path and query; each further one is a header, until an empty one; the rest is the body.
 
 #![no_main]
 
@@ -9,7 +9,10 @@ use std::sync::LazyLock;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
-use relay_agent::agent::policy::{Asked, Policy, Rule, decide, explain};
+use relay_agent::agent::policy::{
+    Asked, Conditions, Expected, GivenBody, Literal, Policy, Predicate, Rule, Values, WholeBody,
+    decide, explain, observe,
+};
 use relay_agent::forwarding;
 
 static POLICY: LazyLock<Policy> = LazyLock::new(|| {
@@ -23,7 +26,27 @@ static POLICY: LazyLock<Policy> = LazyLock::new(|| {
     Policy::new([("web".parse().expect("a name"), rules)])
 });
 
+/// One rule that looks at everything, in force and then as one that is tried.
+static LOOKING: LazyLock<Policy> = LazyLock::new(|| {
+    let name = || "web".parse().expect("a name");
+    let like = |name: &str, values| (name.to_owned(), Values::like(values));
+    let literal = Literal::Text("X".to_owned());
+    let predicate = Predicate::new("/a/0", Expected::OneOf(vec![literal])).expect("a pointer");
+    let conditions = Conditions::default()
+        .with_query(vec![like("q", "1*"), like("r?", "*")])
+        .and_then(|it| it.with_headers(vec![like("x-kind?", "a*")]))
+        .and_then(|it| it.with_body(vec![predicate]))
+        .expect("conditions");
+    let rule = Rule::parse(&["GET"], "/{*rest}").expect("a rule");
+    let rule = rule.requiring(conditions);
+    Policy::new([(name(), vec![rule.clone()])]).trying(&name(), vec![rule])
+});
+
 fuzz_target!(|input: &[u8]| {
+    let (input, body) = match input.windows(2).position(|pair| pair == b"\n\n") {
+        Some(at) => (&input[..at], &input[at + 2..]),
+        None => (input, &input[..0]),
+    };
     let mut lines = input.split(|byte| *byte == b'\n');
     let Ok(path) = http::uri::PathAndQuery::try_from(lines.next().unwrap_or_default()) else {
         return;
@@ -38,6 +61,19 @@ fuzz_target!(|input: &[u8]| {
     if let Ok(permitted) = decided {
         assert_eq!(permitted.path_and_query(), &path);
         is_plain(path.path());
+    }
+    let body = WholeBody::new(body.to_vec().into());
+    let asked = Asked {
+        body: GivenBody::of(&body),
+        ..asked
+    };
+    let decided = decide(&LOOKING, &asked);
+    let tried = observe(&LOOKING, &asked).expect("rules are tried");
+    assert_eq!(decided.is_ok(), tried.is_ok());
+    if decided.is_ok() {
+        let json: serde_json::Value = serde_json::from_slice(body.bytes()).expect("JSON");
+        assert_eq!(json["a"][0], "X");
+        assert!(path.query().is_some_and(|query| query.contains('1')));
     }
     forwarding::strip(&mut headers);
     let connection_named = |name: &str| headers.contains_key(name);

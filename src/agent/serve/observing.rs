@@ -176,11 +176,10 @@ fn overhear(
     parts.uri.clone_into(head.uri_mut());
     parts.headers.clone_into(head.headers_mut());
     let asks = Arc::clone(gateway);
-    let judge = move |given: Option<GivenBody<'_>>| match given {
-        Some(given) => match verdict(&asks, &head, given) {
-            Some(verdict) => observer.note(verdict, Instant::now()),
-            None => {}
-        },
+    let judge = move |given: Option<GivenBody<'_>>| match given
+        .and_then(|given| verdict(&asks, &head, given))
+    {
+        Some(verdict) => observer.note(verdict, Instant::now()),
         None => observer.miss(),
     };
     let body = gateway.observations.ears.hear(body, limit, Box::new(judge));
