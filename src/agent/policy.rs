@@ -27,6 +27,7 @@ mod path;
 mod pattern;
 #[cfg(test)]
 mod properties;
+mod readings;
 mod rule;
 mod rule_set;
 mod template;

@@ -4,15 +4,15 @@
 //! way round: what it misses may pass. So it looks at all readings of a path (decoded before or after
 //! it is taken apart, cut at an encoded `?` or `#`), and does not tell capitals from small letters.
 
-use std::borrow::Cow;
-
-use super::path::{self, PlainPath};
+use super::path;
+use super::pattern::fold;
+use super::readings::Readings;
 use super::template::{Segment, Template};
 
 /// A template that is compared with every reading of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cover {
-    /// Plain text in small letters without escapes; nothing for a placeholder.
+    /// Plain text without escapes, folded; nothing for a placeholder.
     segments: Vec<Option<String>>,
     takes_rest: bool,
 }
@@ -23,7 +23,7 @@ impl Cover {
             .segments()
             .iter()
             .map(|segment| match segment {
-                Segment::Literal(text) => Some(path::decode_fully(text).to_lowercase()),
+                Segment::Literal(text) => Some(fold(&path::decode_fully(text))),
                 Segment::One => None,
             })
             .collect();
@@ -41,36 +41,19 @@ impl Cover {
     }
 
     /// Whether some reading of the path lies under the template.
-    pub(super) fn covers(&self, path: PlainPath<'_>) -> bool {
-        if !path.has_escapes() {
-            return self.covers_segments(path.as_str().split('/').map(Cow::Borrowed));
-        }
-        path.cuts().chain([path.as_str()]).any(|reading| {
-            let apart_first = reading.split('/').map(path::decode_fully);
-            let decoded = path::decode_fully(reading);
-            self.covers_segments(apart_first)
-                || self.covers_segments(decoded.split('/').map(Cow::Borrowed))
-        })
+    pub(super) fn covers(&self, path: &Readings<'_>) -> bool {
+        path.folded().iter().any(|it| self.covers_segments(it))
     }
 
-    /// Whether these segments, the first being what stands before the first slash, are covered.
-    fn covers_segments<'a>(&self, segments: impl Iterator<Item = Cow<'a, str>>) -> bool {
-        // Only the last one can be empty, after a slash at the end.
-        let mut asked = segments.skip(1).filter(|segment| !segment.is_empty());
-        for expected in &self.segments {
-            let Some(text) = asked.next() else {
-                return false;
-            };
-            if let Some(expected) = expected
-                && !text
-                    .chars()
-                    .flat_map(char::to_lowercase)
-                    .eq(expected.chars())
-            {
-                return false;
-            }
-        }
-        self.takes_rest || asked.next().is_none()
+    fn covers_segments(&self, asked: &[String]) -> bool {
+        let is_long_enough = match self.takes_rest {
+            true => asked.len() >= self.segments.len(),
+            false => asked.len() == self.segments.len(),
+        };
+        let fits = |(expected, text): (&Option<String>, &String)| {
+            expected.as_ref().is_none_or(|expected| expected == text)
+        };
+        is_long_enough && self.segments.iter().zip(asked).all(fits)
     }
 }
 
@@ -100,13 +83,14 @@ mod tests {
             ("/p/{id}/secrets", "/p/a/secrets%3F/x", true),
             ("/p/{id}/secrets", "/p//secrets", false),
             ("/gr%C3%BC%C3%9Fe", "/GR%C3%9C%C3%9FE", true),
+            ("/keys", "/%E2%84%AAeys", true),
             ("/", "/", true),
             ("/", "/a", false),
             ("/{*rest}", "/", true),
         ] {
             let cover = Cover::of(&Template::parse(template).unwrap());
             let asked = path.parse().unwrap();
-            let covers = PlainPath::read(&asked).is_ok_and(|path| cover.covers(path));
+            let covers = Readings::of(&asked).is_ok_and(|path| cover.covers(&path));
             assert_eq!(covers, expected, "{template} {path}");
         }
     }

@@ -99,6 +99,14 @@ pub(super) fn fold(text: &str) -> String {
     }
 }
 
+/// Whether two texts are the same once [folded](fold).
+pub(super) fn is_alike(one: &str, other: &str) -> bool {
+    match one.is_ascii() && other.is_ascii() {
+        true => one.eq_ignore_ascii_case(other),
+        false => fold(one) == fold(other),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

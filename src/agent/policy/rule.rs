@@ -9,7 +9,7 @@ use super::condition::{Conditions, Reading};
 use super::cover::Cover;
 use super::limits::Limits;
 use super::mismatch::{Mismatch, RuleError};
-use super::path::PlainPath;
+use super::readings::Readings;
 use super::template::Template;
 use crate::name::Name;
 
@@ -148,7 +148,7 @@ impl Rule {
     }
 
     /// Whether the rule decides about what is asked, and if not, the first condition that fails.
-    pub(super) fn check(&self, asked: &Asked<'_>, path: PlainPath<'_>) -> Result<(), Mismatch> {
+    pub(super) fn check(&self, asked: &Asked<'_>, path: &Readings<'_>) -> Result<(), Mismatch> {
         let any_method = self.denies() && self.methods.is_empty();
         if !any_method && !self.methods.contains(asked.method) {
             return Err(Mismatch::Method);
@@ -171,17 +171,18 @@ impl Rule {
             false => Reading::Strict,
         };
         match &self.conditions {
-            Some(conditions) => conditions.check(asked, path, reading),
+            Some(conditions) => conditions.check(asked, path.path(), reading),
             None => Ok(()),
         }
     }
 
     /// The path must be one of the template, and stay one if a service decodes `%3f` or `%23` before it
     /// takes the path from its query (CVE-2024-38474).
-    fn check_path(&self, path: PlainPath<'_>) -> Result<(), Mismatch> {
-        let check = |path| self.template.check(path, self.encoded_slash);
-        check(path.as_str())?;
-        match path.cuts().all(|cut| check(cut).is_ok()) {
+    fn check_path(&self, path: &Readings<'_>) -> Result<(), Mismatch> {
+        let takes_all = self.encoded_slash || !path.has_encoded_slash();
+        let check = |segments| self.template.check(segments, takes_all);
+        check(path.segments())?;
+        match path.cuts().iter().all(|cut| check(cut).is_ok()) {
             true => Ok(()),
             false => Err(Mismatch::EncodedDelimiter),
         }
@@ -327,6 +328,6 @@ mod tests {
             caller,
             ..Asked::get("", &path)
         };
-        rule.check(&asked, PlainPath::read(&path).unwrap())
+        rule.check(&asked, &Readings::of(&path).unwrap())
     }
 }

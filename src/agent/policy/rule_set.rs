@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::head;
-use super::path::PlainPath;
+use super::readings::Readings;
 use super::{Ambiguity, Asked, Denial, Denied, Limits, MAX_GATHERED, Mismatch, Rule};
 
 /// Rules that are tried together.
@@ -47,7 +47,7 @@ impl RuleSet {
         asked: &Asked<'_>,
         mut tried: impl FnMut(&Rule, &Result<(), Mismatch>),
     ) -> Result<&Arc<PlacedRule>, Denial> {
-        let path = PlainPath::read(asked.path_and_query).map_err(Denied::Ambiguous)?;
+        let path = Readings::of(asked.path_and_query).map_err(Denied::Ambiguous)?;
         head::check(asked.headers)?;
         let mut reason = match path.has_encoded_slash() {
             true => Denied::Ambiguous(Ambiguity::EncodedSlash),
@@ -55,7 +55,7 @@ impl RuleSet {
         };
         for placed in &self.rules {
             let rule = &placed.rule;
-            let verdict = rule.check(asked, path);
+            let verdict = rule.check(asked, &path);
             tried(rule, &verdict);
             match verdict {
                 Ok(()) if rule.denies() => {
@@ -83,12 +83,12 @@ impl RuleSet {
     /// The rules that allow of which one could, once the body of the call is at hand: their places, counted from
     /// zero, and their limits.
     pub(super) fn could_allow<'a>(&'a self, asked: &Asked<'_>) -> Vec<(usize, &'a Limits)> {
-        let Ok(path) = PlainPath::read(asked.path_and_query) else {
+        let Ok(path) = Readings::of(asked.path_and_query) else {
             return Vec::new();
         };
         let mut could = Vec::new();
         for placed in self.rules.iter().filter(|placed| !placed.rule.denies()) {
-            let verdict = placed.rule.check(asked, path);
+            let verdict = placed.rule.check(asked, &path);
             if matches!(verdict, Ok(()) | Err(Mismatch::BodyNotGiven)) {
                 could.push((placed.number - 1, placed.rule.limits()));
             }

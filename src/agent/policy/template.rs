@@ -59,15 +59,15 @@ impl Template {
         })
     }
 
-    /// Whether a path is one of the template. Where `encoded_slash` says so, `{name}` takes `%2f`.
-    pub(super) fn check(&self, path: &str, encoded_slash: bool) -> Result<(), Mismatch> {
-        let mut asked = path.strip_prefix('/').unwrap_or(path).split('/');
+    /// Whether a path with these segments is one of the template. Where `encoded_slash` says so, `{name}` takes `%2f`.
+    pub(super) fn check(&self, path: &[&str], encoded_slash: bool) -> Result<(), Mismatch> {
+        let mut asked = path.iter();
         for (index, segment) in self.segments.iter().enumerate() {
             let Some(text) = asked.next() else {
                 return Err(Mismatch::TooShort);
             };
             let matches = match segment {
-                Segment::Literal(literal) => **literal == *text,
+                Segment::Literal(literal) => **literal == **text,
                 Segment::One if !encoded_slash && path::has_encoded_slash(text) => {
                     return Err(Mismatch::EncodedSlash);
                 }
@@ -80,7 +80,7 @@ impl Template {
         match (self.takes_rest, asked.next()) {
             (true, None) => Err(Mismatch::TooShort),
             (false, Some(_)) => Err(Mismatch::TooLong),
-            (true, Some(first)) if asked.chain([first]).any(path::has_encoded_slash) => {
+            (true, Some(first)) if asked.chain([first]).any(|it| path::has_encoded_slash(it)) => {
                 Err(Mismatch::EncodedSlash)
             }
             (true, Some(_)) | (false, None) => Ok(()),
@@ -173,7 +173,8 @@ mod tests {
             ("/a/{*rest}", "/ab", Err(Mismatch::Segment(1))),
         ] {
             let parsed = Template::parse(template).unwrap();
-            assert_eq!(parsed.check(path, false), expected, "{template} {path}");
+            let verdict = parsed.check(&segments(path), false);
+            assert_eq!(verdict, expected, "{template} {path}");
         }
     }
 
@@ -201,8 +202,13 @@ mod tests {
             ),
         ] {
             let parsed = Template::parse(template).unwrap();
-            assert_eq!(parsed.check(path, false), without, "{template} {path}");
-            assert_eq!(parsed.check(path, true), with, "{template} {path}");
+            let path = &segments(path)[..];
+            assert_eq!(parsed.check(path, false), without, "{template} {path:?}");
+            assert_eq!(parsed.check(path, true), with, "{template} {path:?}");
         }
+    }
+
+    fn segments(path: &str) -> Vec<&str> {
+        path[1..].split('/').collect()
     }
 }

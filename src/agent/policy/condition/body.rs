@@ -10,7 +10,7 @@ use http::header::CONTENT_ENCODING;
 use super::super::MAX_GATHERED;
 use super::super::head;
 use super::super::mismatch::{Mismatch, RuleError};
-use super::super::pattern::{Values, fold};
+use super::super::pattern::{Values, fold, is_alike};
 use super::Reading;
 use super::content_type::clear_essence;
 use super::json::Json;
@@ -152,8 +152,7 @@ impl Predicate {
         for part in &self.parts {
             let next = match here {
                 Json::Object(members) => {
-                    let folded = fold(part);
-                    let alike = members.keys().filter(|name| fold(name) == folded);
+                    let alike = members.keys().filter(|name| is_alike(name, part));
                     (alike.count() == 1).then(|| members.get(part)).flatten()
                 }
                 Json::Array(items) => index(part).and_then(|index| items.get(index)),

@@ -1,7 +1,6 @@
 //! A condition on headers.
 
 use std::fmt;
-use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -22,6 +21,8 @@ pub(super) struct Headers(Vec<Header>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Header {
     name: HeaderName,
+    /// As CGI programs see it, to whom `-` and `_` are the same.
+    dashed: Box<str>,
     is_optional: bool,
     values: Values,
 }
@@ -38,7 +39,7 @@ impl Headers {
                 Ok(name) => name,
                 Err(_) => return Err(RuleError::Header(written)),
             };
-            let is_twin = |it: &Header| head::is_same(&dashed(&it.name), name.as_str());
+            let is_twin = |it: &Header| head::is_same(&it.dashed, name.as_str());
             if known.iter().any(is_twin) {
                 return Err(RuleError::Header(written));
             }
@@ -46,6 +47,7 @@ impl Headers {
                 return Err(RuleError::HeaderNotPassedOn(name));
             }
             known.push(Header {
+                dashed: name.as_str().replace('_', "-").into(),
                 name,
                 is_optional,
                 values,
@@ -106,12 +108,11 @@ impl Header {
     }
 
     fn lines<'a>(
-        &self,
+        &'a self,
         sent: &'a HeaderMap,
     ) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
-        let dashed = dashed(&self.name);
         sent.iter()
-            .filter(move |(name, _)| head::is_same(&dashed, name.as_str()))
+            .filter(|(name, _)| head::is_same(&self.dashed, name.as_str()))
     }
 }
 
@@ -124,11 +125,6 @@ impl fmt::Display for Headers {
         let named = named.map(|it| (it.name.as_str(), it.is_optional, &it.values));
         write_named(f, "headers", named)
     }
-}
-
-/// The name as CGI programs see it, to whom `-` and `_` are the same.
-fn dashed(name: &HeaderName) -> Arc<str> {
-    name.as_str().replace('_', "-").into()
 }
 
 #[cfg(test)]
