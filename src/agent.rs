@@ -103,6 +103,7 @@ impl Agent {
     ) -> Result<Self, BuildError> {
         let state = Arc::new(StateDirectory::open(&config.state_dir).map_err(BuildError::State)?);
         let audit = Audit::start(&config.audit);
+        let named = reload::named_in(config);
         let live = Arc::new(Live::new(config, audit).map_err(BuildError::Live)?);
         let group = config.admin.group.as_deref();
         let socket = AdminSocket::take_or_bind(&mut passed, &config.admin.socket, group)
@@ -112,7 +113,7 @@ impl Agent {
         let (supervisor, summaries) =
             Supervisor::new(state, Arc::clone(&live), shutdown.clone(), received)
                 .map_err(BuildError::State)?;
-        let reloader = Reloader::new(Arc::clone(&live), log.clone(), config_file, config);
+        let reloader = Reloader::new(Arc::clone(&live), log.clone(), config_file, config, named);
         let reloader = Arc::new(reloader);
         let admin = Admin::new(admin::Inner {
             commands: commands.clone(),

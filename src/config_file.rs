@@ -9,6 +9,7 @@
 //! such as `AGENT__NETWORK__PROXY`. Tables merge, arrays of tables append, everything else overrides.
 
 mod document;
+mod look;
 mod mistake;
 mod nearest;
 mod section;
@@ -17,6 +18,7 @@ mod tree;
 use std::ffi::OsString;
 use std::path::Path;
 
+pub use self::look::{Look, Looks};
 pub use self::mistake::{Mistake, Mistakes};
 pub use self::section::{OneOrMany, Scalar, Section};
 

@@ -8,13 +8,18 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 /// Addresses of a name that are tried. Names of large services have a handful; a list without end
 /// would keep a call waiting for its whole time-out.
 const MAX_ADDRESSES: usize = 16;
+/// After so long without an answer the next address is tried as well: what RFC 8305, section 5, recommends. With it the
+/// last of all addresses is tried well within the shortest usual `connect_timeout`.
+const NEXT_AFTER: Duration = Duration::from_millis(250);
 
 /// Networks that an upstream's address is refused in unless they are listed: those of this link only
 /// (RFC 3927, RFC 4291), where clouds have their metadata services, and the other places where they do.
@@ -128,7 +133,10 @@ impl Addresses {
         }
     }
 
-    /// Looks a host up and connects to the first of its addresses that may be and can be.
+    /// Looks a host up and connects to that of its addresses that may be connected to and is first there.
+    ///
+    /// An address that does not answer holds nothing up: the next one is tried beside it after a moment, in turns by
+    /// kind of address (RFC 8305). Dropped, all attempts end.
     ///
     /// # Errors
     /// [`ReachError`].
@@ -149,25 +157,25 @@ impl Addresses {
         found: impl Iterator<Item = SocketAddr>,
     ) -> Result<TcpStream, ReachError> {
         let mut prohibited = None;
-        let mut failure = None;
-        for address in found {
-            if let Err(why) = self.check(address.ip()) {
+        let permitted = found.filter(|address| match self.check(address.ip()) {
+            Ok(()) => true,
+            Err(why) => {
                 prohibited = Some(why);
-                continue;
+                false
             }
-            match TcpStream::connect(address).await {
-                Ok(tcp) => return Ok(tcp),
-                Err(error) => failure = Some(error),
-            }
+        });
+        let permitted = in_turns(permitted.collect());
+        match (permitted.is_empty(), prohibited) {
+            (true, Some(source)) => Err(ReachError::Prohibited {
+                host: host.to_owned(),
+                source,
+            }),
+            (_, _) => first_of(permitted).await.map_err(|source| ReachError::Tcp {
+                host: host.to_owned(),
+                port,
+                source,
+            }),
         }
-        let host = host.to_owned();
-        Err(match (failure, prohibited) {
-            (None, Some(source)) => ReachError::Prohibited { host, source },
-            (failure, _) => {
-                let source = failure.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
-                ReachError::Tcp { host, port, source }
-            }
-        })
     }
 }
 
@@ -203,6 +211,51 @@ impl FromStr for Network {
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// IPv4 and IPv6 by turns, each in the resolver's order, beginning with its first (RFC 8305, section 4).
+fn in_turns(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let begins_with_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|address| address.is_ipv6() == begins_with_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut turns = Vec::with_capacity(first.len() + second.len());
+    while first.len() + second.len() > 0 {
+        turns.extend(first.next());
+        turns.extend(second.next());
+    }
+    turns
+}
+
+/// The connection that is there first; one more address is tried whenever one has failed, and when none has answered
+/// for [`NEXT_AFTER`].
+async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut waiting = addresses.into_iter();
+    let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let Some(first) = waiting.next() else {
+        return Err(failure);
+    };
+    if waiting.len() == 0 {
+        return TcpStream::connect(first).await;
+    }
+    // All of them end when this is dropped.
+    let mut attempts = JoinSet::new();
+    attempts.spawn(TcpStream::connect(first));
+    loop {
+        tokio::select! {
+            // Both are cancel-safe: an attempt that has ended stays in the set until it is taken.
+            Some(ended) = attempts.join_next() => match ended.map_err(io::Error::other) {
+                Ok(Ok(tcp)) => return Ok(tcp),
+                Ok(Err(error)) | Err(error) => failure = error,
+            },
+            () = tokio::time::sleep(NEXT_AFTER), if waiting.len() > 0 => {}
+            else => return Err(failure),
+        }
+        if let Some(next) = waiting.next() {
+            attempts.spawn(TcpStream::connect(next));
+        }
     }
 }
 

@@ -23,7 +23,7 @@ pub use oauth2::{ClientStyle, OAuth2Config};
 pub use source::{CommandConfig, CredentialSource};
 pub use upstream::{UpstreamConfig, policy_of};
 
-use crate::config_file::{Mistakes, Section};
+use crate::config_file::{Look, Looks, Mistakes, Section};
 use crate::daemon_config::{AdminConfig, DaemonConfig, LogConfig};
 
 /// Where the configuration is looked for when nobody names another place.
@@ -60,6 +60,8 @@ pub struct AgentConfig {
     pub audit: AuditConfig,
     /// What may be reached in the private network.
     pub upstreams: Vec<UpstreamConfig>,
+    /// The files that all this stands in, as they were before they were read.
+    pub read_from: Looks,
 }
 
 impl AgentConfig {
@@ -69,7 +71,12 @@ impl AgentConfig {
     /// # Errors
     /// Every mistake, each with file, key and remedy.
     pub fn read(file: Option<&Path>) -> Result<Self, Mistakes> {
-        DAEMON.read(file, env::vars_os(), Self::check)
+        let read_from = Look::at_each(Self::sources(file));
+        let config = DAEMON.read(file, env::vars_os(), Self::check)?;
+        Ok(Self {
+            read_from,
+            ..config
+        })
     }
 
     /// The files that [`read`](Self::read) reads, and the directory of drop-ins, there or not.
@@ -107,6 +114,7 @@ impl AgentConfig {
             network: network?,
             audit,
             upstreams: upstreams?,
+            read_from: Looks::new(),
         })
     }
 }

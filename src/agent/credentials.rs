@@ -24,6 +24,7 @@
 
 mod caller;
 mod command;
+mod kept;
 mod oauth2;
 mod outgoing;
 mod placement;
@@ -45,9 +46,10 @@ pub use oauth2::TokenError;
 pub use outgoing::Outgoing;
 pub use shield::Shield;
 
+use self::kept::{Kept, Opening, Recipe};
 use self::oauth2::TokenEndpoint;
 use self::placement::{Form, Made, Piece, Placement, Progress};
-use self::renewed::{Flight, Renewed};
+use self::renewed::Flight;
 use self::source::Source;
 use super::config::{AuthConfig, UpstreamConfig};
 use super::policy::Permitted;
@@ -56,6 +58,7 @@ use super::policy::Permitted;
 #[derive(Debug, Default)]
 pub struct Credentials {
     upstreams: BTreeMap<Box<str>, OfUpstream>,
+    kept: Kept,
 }
 
 /// Why a call cannot be sent with its credentials. Says where a value was looked for, never what was found.
@@ -126,21 +129,42 @@ enum Gathered {
 
 impl Credentials {
     /// Opens every secret that the configuration names, so that a missing file is told at start. What
-    /// commands and token endpoints give is fetched when it is needed; the endpoints are trusted as their
-    /// upstreams are.
+    /// commands and token endpoints give is fetched when it is needed, and taken from the `former` credentials
+    /// where it is configured as it was there; the endpoints are trusted as their upstreams are.
     ///
     /// # Errors
     /// The first value that is not to be had.
     pub fn open(
         upstreams: &[UpstreamConfig],
         network_ca: Option<&Path>,
+        former: &Self,
     ) -> Result<Self, CredentialError> {
+        let mut kept = Kept::default();
         let open = |upstream: &UpstreamConfig| {
-            let opened = OfUpstream::open(upstream, network_ca)?;
+            let mut opening = Opening {
+                upstream: upstream.name.as_str(),
+                former: &former.kept,
+                kept: &mut kept,
+            };
+            let opened = OfUpstream::open(upstream, network_ca, &mut opening)?;
             Ok((upstream.name.as_str().into(), opened))
         };
         let upstreams = upstreams.iter().map(open).collect::<Result<_, _>>()?;
-        Ok(Self { upstreams })
+        Ok(Self { upstreams, kept })
+    }
+
+    /// The files that hold secrets of this upstream, there or not. None of them is opened.
+    pub fn files(upstream: &UpstreamConfig) -> impl Iterator<Item = PathBuf> {
+        let config = &upstream.credentials;
+        let of_auth = config.auth.as_ref().map(|auth| match auth {
+            AuthConfig::Bearer(source) => source,
+            AuthConfig::Basic { password, .. } => password,
+            AuthConfig::OAuth2(oauth2) => &oauth2.client_secret,
+        });
+        let of_headers = config.set_headers.iter().map(|(_, source)| source);
+        let of_query = config.set_query.iter().map(|(_, source)| source);
+        let all = of_auth.into_iter().chain(of_headers).chain(of_query);
+        all.filter_map(source::file_of)
     }
 
     /// Makes of a permitted call what is sent to the upstream: without what of the caller's may not pass,
@@ -196,32 +220,40 @@ impl Credentials {
 }
 
 impl OfUpstream {
-    fn open(upstream: &UpstreamConfig, network_ca: Option<&Path>) -> Result<Self, CredentialError> {
+    fn open(
+        upstream: &UpstreamConfig,
+        network_ca: Option<&Path>,
+        opening: &mut Opening<'_>,
+    ) -> Result<Self, CredentialError> {
         let config = &upstream.credentials;
         let mut placements = Vec::new();
         match &config.auth {
             None => {}
             Some(AuthConfig::Bearer(source)) => {
-                placements.push(Placement::open(Form::Bearer, Source::open(source)?)?);
+                placements.push(Placement::open(
+                    Form::Bearer,
+                    Source::open(source, opening)?,
+                )?);
             }
             Some(AuthConfig::Basic { username, password }) => {
                 let form = Form::Basic(username.clone());
-                placements.push(Placement::open(form, Source::open(password)?)?);
+                placements.push(Placement::open(form, Source::open(password, opening)?)?);
             }
             Some(AuthConfig::OAuth2(config)) => {
-                let endpoint = TokenEndpoint::open(config, upstream, network_ca)?;
+                let endpoint = TokenEndpoint::open(config, upstream, network_ca, opening)?;
                 let what = format!("the token of {}", config.token_url);
-                let source = Source::Renewed(Renewed::new(what, endpoint));
+                let recipe = Recipe::Token(config.clone());
+                let source = Source::Renewed(opening.renewed(what, recipe, endpoint));
                 placements.push(Placement::open(Form::Bearer, source)?);
             }
         }
         for (name, source) in &config.set_headers {
             let form = Form::Header(name.clone());
-            placements.push(Placement::open(form, Source::open(source)?)?);
+            placements.push(Placement::open(form, Source::open(source, opening)?)?);
         }
         for (name, source) in &config.set_query {
             let form = Form::Parameter(name.clone());
-            placements.push(Placement::open(form, Source::open(source)?)?);
+            placements.push(Placement::open(form, Source::open(source, opening)?)?);
         }
         Ok(Self {
             placements,

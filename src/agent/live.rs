@@ -75,7 +75,7 @@ impl Live {
     /// # Errors
     /// [`LiveError`].
     pub fn new(config: &AgentConfig, audit: Audit) -> Result<Self, LiveError> {
-        let (parts, gateway) = prepare(config)?;
+        let (parts, gateway) = prepare(config, &Gateway::default())?;
         Ok(Self {
             parts: ArcSwap::from_pointee(parts),
             calls: Calls::new(gateway, &pseudonym(), audit),
@@ -88,14 +88,14 @@ impl Live {
         self.parts.load_full()
     }
 
-    /// Reads the configuration again, and puts it into force if all of it can be used.
+    /// Puts another configuration into force, if all of it can be used.
     ///
     /// # Errors
     /// [`ReloadError`]; the former configuration then stays in force.
-    pub async fn reload(&self, file: Option<PathBuf>) -> Result<AgentConfig, ReloadError> {
+    pub async fn replace(&self, config: AgentConfig) -> Result<AgentConfig, ReloadError> {
+        let former = self.calls.gateway();
         let (config, parts, gateway) = tokio::task::spawn_blocking(move || {
-            let config = AgentConfig::read(file.as_deref()).map_err(ReloadError::Mistakes)?;
-            let (parts, gateway) = prepare(&config).map_err(ReloadError::Live)?;
+            let (parts, gateway) = prepare(&config, &former).map_err(ReloadError::Live)?;
             Ok((config, parts, gateway))
         })
         .await
@@ -123,9 +123,11 @@ fn pseudonym() -> String {
     format!("{PSEUDONYM}-{number:08x}")
 }
 
-fn prepare(config: &AgentConfig) -> Result<(Parts, Gateway), LiveError> {
+/// What is to be in force; `former` is what is now.
+fn prepare(config: &AgentConfig, former: &Gateway) -> Result<(Parts, Gateway), LiveError> {
     let ca_file = config.network.ca_file.as_deref();
-    let gateway = Gateway::open(&config.upstreams, ca_file).map_err(LiveError::Gateway)?;
+    let gateway = Gateway::open(&config.upstreams, ca_file, former);
+    let gateway = gateway.map_err(LiveError::Gateway)?;
     let parts = Parts {
         dialer: dialer(config)?,
         tls_inspection: config.network.tls_inspection,

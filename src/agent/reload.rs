@@ -6,7 +6,7 @@
 
 mod files;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -15,7 +15,9 @@ use tokio::sync::watch;
 
 use self::files::FileWatch;
 use super::config::AgentConfig;
+use super::credentials::Credentials;
 use super::live::{Live, ReloadError};
+use crate::config_file::{Look, Looks};
 use crate::error_chain::chain;
 use crate::logging::LogHandle;
 use crate::shutdown::Shutdown;
@@ -29,8 +31,8 @@ pub struct Reloader {
     fixed: Fixed,
     one_at_a_time: tokio::sync::Mutex<()>,
     refused: Mutex<Option<Refused>>,
-    /// Which files the configuration in force was read from.
-    read_from: watch::Sender<Vec<PathBuf>>,
+    /// Which files the configuration stands in, and what else it needs, as they were before they were read.
+    read_from: watch::Sender<Looks>,
 }
 
 /// What a reload did.
@@ -56,15 +58,19 @@ pub struct Refused {
 struct Fixed(Vec<(&'static str, String)>);
 
 impl Reloader {
-    /// For what was made of `config`, which was read from `file` or from where it is looked for.
+    /// For what was made of `config`, which was read from `file` or from where it is looked for; what it names was
+    /// like `named` before it was read.
     #[must_use]
     pub fn new(
         live: Arc<Live>,
         log: LogHandle,
         file: Option<PathBuf>,
         config: &AgentConfig,
+        named: Looks,
     ) -> Self {
-        let (read_from, _) = watch::channel(files_of(config, file.as_deref()));
+        let mut looks = config.read_from.clone();
+        looks.extend(named);
+        let (read_from, _) = watch::channel(looks);
         Self {
             live,
             log,
@@ -82,12 +88,17 @@ impl Reloader {
     /// [`ReloadError`]; the former configuration then stays in force, and [`refused`](Self::refused) says so.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let _one = self.one_at_a_time.lock().await;
-        match self.live.reload(self.file.clone()).await {
-            Ok(config) => {
+        // All of it is looked at before it is read: what changes in between is noticed afterwards.
+        let watched: Vec<PathBuf> = self.read_from.borrow().keys().cloned().collect();
+        let sources = AgentConfig::sources(self.file.as_deref());
+        let mut seen = Look::at_each(watched.into_iter().chain(sources));
+        match self.replace(&mut seen).await {
+            Ok((config, named)) => {
                 self.log.set_level(config.log.level);
                 self.set_refused(None);
-                self.read_from
-                    .send_replace(files_of(&config, self.file.as_deref()));
+                let mut looks = config.read_from.clone();
+                looks.extend(named);
+                self.read_from.send_replace(looks);
                 let upstreams = config.upstreams.len();
                 let needs_restart = self.fixed.changed(&Fixed::of(&config));
                 tracing::info!(upstreams, ?needs_restart, "the configuration was reloaded");
@@ -102,16 +113,27 @@ impl Reloader {
                     at: SystemTime::now(),
                     why: chain(&error).to_string(),
                 }));
-                // What was refused for a file that came newly is mended there.
-                let sources = AgentConfig::sources(self.file.as_deref());
-                self.read_from.send_modify(|files| {
-                    files.extend(sources);
-                    files.sort();
-                    files.dedup();
-                });
+                // What was refused for a file that is new, or missing, is mended there.
+                self.read_from.send_replace(seen);
                 Err(error)
             }
         }
+    }
+
+    /// Reads the configuration and puts it into force. What it needs is added to `seen`, and told as far as it is to be
+    /// watched when all is well.
+    async fn replace(&self, seen: &mut Looks) -> Result<(AgentConfig, Looks), ReloadError> {
+        let file = self.file.clone();
+        let reading = tokio::task::spawn_blocking(move || AgentConfig::read(file.as_deref()));
+        let read = reading.await.map_err(|_| ReloadError::BrokenOff)?;
+        let config = read.map_err(ReloadError::Mistakes)?;
+        let named = named_in(&config);
+        seen.extend(named.clone());
+        // Once they are there they are looked at by who uses them; until then nobody else does.
+        seen.extend(Look::at_each(
+            config.upstreams.iter().flat_map(Credentials::files),
+        ));
+        Ok((self.live.replace(config).await?, named))
     }
 
     /// The configuration that was looked at last, if it is not in force.
@@ -186,13 +208,12 @@ async fn changed(watched: Option<&mut FileWatch>) {
     }
 }
 
-/// Every file that the configuration was read from or names.
-fn files_of(config: &AgentConfig, file: Option<&Path>) -> Vec<PathBuf> {
-    let mut files = AgentConfig::sources(file);
+/// How the files are that a configuration names and that nobody looks at later. To be asked before it is put into force.
+#[must_use]
+pub fn named_in(config: &AgentConfig) -> Looks {
     let of_upstreams = config.upstreams.iter();
     let authorities = of_upstreams.filter_map(|upstream| upstream.ca_file.as_ref());
-    files.extend(config.network.ca_file.iter().chain(authorities).cloned());
-    files
+    Look::at_each(config.network.ca_file.iter().chain(authorities).cloned())
 }
 
 impl Fixed {

@@ -224,6 +224,19 @@ async fn a_token_is_asked_for_once_whoever_calls() {
 }
 
 #[tokio::test]
+async fn a_token_outlives_a_reload() {
+    let scene = TokenScene::new(token_endpoint().await, Upstream::new(answers::done).await).await;
+    assert_eq!(scene.get().await.text(), "done");
+    let (status, _) = scene.agent.ask(Method::POST, "/v1/reload", None).await;
+    assert_eq!(status, 200);
+    assert_eq!(scene.get().await.text(), "done");
+    assert_eq!(scene.endpoint.calls().len(), 1);
+    for seen in scene.upstream.calls() {
+        assert_eq!(seen.header("authorization"), "Bearer token-1");
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_is_refused_is_replaced_for_later_calls_and_no_call_is_repeated() {
     let upstream = Upstream::new(|request| {
         let is_old = request.headers()[AUTHORIZATION] == "Bearer token-1";

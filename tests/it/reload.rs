@@ -98,6 +98,39 @@ async fn a_drop_in_that_appears_counts_and_can_be_mended_in_place() {
 }
 
 #[tokio::test]
+async fn a_credential_file_for_which_a_reload_was_refused_heals_it_by_coming() {
+    let scene = Scene::around(Upstream::new(answers::echo).await).await;
+    let home = scene.agent.home();
+    // Not even its directory is there yet.
+    let directory = home.directory().join("secrets");
+    let file = directory.join("token");
+    let lines = format!("auth = {{ bearer = {{ file = '{}' }} }}", file.display());
+    home.configure("", &scene.upstream.configuration("web", &lines));
+    let is_refused_for = async |why: &str| {
+        let refused = scene.agent.status().await.refused_configuration;
+        refused.is_some_and(|refused| refused.why.contains(why))
+    };
+    wait_until("it is refused", async || {
+        is_refused_for("cannot be read").await
+    })
+    .await;
+    fs::create_dir(&directory).unwrap();
+    fs::write(&file, "").unwrap();
+    wait_until("it is refused for what the file holds", async || {
+        is_refused_for("it is empty").await
+    })
+    .await;
+    fs::write(&file, "late-token").unwrap();
+    wait_until("it is in force", async || {
+        scene.agent.status().await.refused_configuration.is_none()
+    })
+    .await;
+    assert_eq!(scene.caller().await.get("/x").await.status, 200);
+    let seen = scene.upstream.call();
+    assert_eq!(seen.header("authorization"), "Bearer late-token");
+}
+
+#[tokio::test]
 async fn sighup_reloads() {
     let mut scene = Scene::around(Upstream::new(answers::echo).await).await;
     scene.agent.stop().await;

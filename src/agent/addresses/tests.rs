@@ -148,6 +148,49 @@ async fn of_several_addresses_the_prohibited_ones_are_passed_over() {
     assert_eq!(source, Prohibited::NotListed(bad.ip()));
 }
 
+#[test]
+fn kinds_of_addresses_take_turns() {
+    let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let found = ["[::1]:1", "[::2]:1", "[::3]:1", "1.0.0.1:1", "1.0.0.2:1"];
+    let turns = in_turns(found.into_iter().map(address).collect());
+    let expected = ["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1", "[::3]:1"];
+    assert_eq!(turns, expected.map(address));
+    assert_eq!(in_turns(Vec::new()), []);
+}
+
+#[tokio::test]
+async fn an_address_that_does_not_answer_holds_nothing_up() {
+    // A queue that is full, and nobody who takes from it: what comes then is neither taken nor refused.
+    let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let anywhere: SocketAddr = ([127, 0, 0, 1], 0).into();
+    silent.bind(&anywhere.into()).unwrap();
+    silent.listen(0).unwrap();
+    let silent_address = silent.local_addr().unwrap().as_socket().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(Ok(tcp)) =
+        tokio::time::timeout(NEXT_AFTER, TcpStream::connect(silent_address)).await
+    {
+        queued.push(tcp);
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let good = listener.local_addr().unwrap();
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let found = [silent_address, closed, good];
+    let open = Addresses::default();
+    let connecting = open.connect_to_one("jira", good.port(), found.into_iter());
+    let connected = tokio::time::timeout(Duration::from_secs(20), connecting).await;
+    assert_eq!(connected.unwrap().unwrap().peer_addr().unwrap(), good);
+    // That all of several refuse is told as what the last one said.
+    let refused = open.connect_to_one("jira", closed.port(), [closed, closed].into_iter());
+    let Err(ReachError::Tcp { source, .. }) = refused.await else {
+        panic!("connected to nobody");
+    };
+    assert_eq!(source.kind(), io::ErrorKind::ConnectionRefused);
+}
+
 #[tokio::test]
 async fn an_address_in_the_url_itself_is_checked_too() {
     let refused = Addresses::default().connect("169.254.169.254", 80).await;

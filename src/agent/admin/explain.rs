@@ -234,7 +234,7 @@ mod tests {
             upstream("jira", "http://jira.corp.local:8080/jira"),
             upstream("git", "http://git.corp.local"),
         ];
-        let gateway = Gateway::open(&upstreams, None).unwrap();
+        let gateway = Gateway::open(&upstreams, None, &Gateway::default()).unwrap();
         explain(&gateway, &upstreams, query, body.map(Into::into))
     }
 

@@ -1,17 +1,18 @@
 //! A secret that a command prints: a client of a vault, a helper of the company's own.
 //!
 //! Started without a shell, with a small environment, in a process group of its own that ends with the
-//! time-out. What it prints is the secret and nothing else; what it says on standard error goes to the log.
+//! time-out. What it prints is the secret and nothing else. Of what it says on standard error the first line goes to
+//! the log, without any secret that is known here: of a helper that traces its steps, the lines after it may hold others.
 
+use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{env, io};
 
-use memchr::memmem;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::AsyncReadExt as _;
@@ -19,7 +20,9 @@ use tokio::net::unix::pipe::Receiver;
 use tracing::warn;
 
 use super::CredentialError;
+use super::placement::spellings;
 use super::renewed::{Fetch, Fetched, Fetching, Life};
+use super::shield::without;
 use super::source::Reading;
 use crate::agent::config::CommandConfig;
 use crate::secret::Secret;
@@ -27,8 +30,13 @@ use crate::secret::Secret;
 /// The most that a command may print: the secret is in the first line, and a command that prints more than
 /// this prints something else.
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
-/// The most that is logged of what a command says on standard error: enough for its error message.
-const MAX_COMPLAINT_BYTES: usize = 1024;
+/// The most that is looked at of what a command says on standard error: far more than is shown, so that no secret that
+/// begins where it is shown is cut where it is looked for.
+const MAX_COMPLAINT_BYTES: usize = 64 * 1024;
+/// The most that is logged of it, in characters: enough for an error message.
+const MAX_SHOWN: usize = 300;
+/// Lines of output that are looked for in a complaint: the secret is the first, and what follows may be one as well.
+const LINES_TO_HIDE: usize = 32;
 /// What a command gets of the daemon's environment: where to find programs, who it is, and systemd's
 /// credentials. All else may hold secrets that are not its business.
 const ENVIRONMENT: [&str; 6] = [
@@ -42,7 +50,11 @@ const ENVIRONMENT: [&str; 6] = [
 
 /// A command whose first line is a secret.
 #[derive(Debug)]
-pub(super) struct Command(CommandConfig);
+pub(super) struct Command {
+    config: CommandConfig,
+    /// What it printed the last time that it printed any, which it may well complain about.
+    last: Mutex<Option<Secret<Vec<u8>>>>,
+}
 
 /// Why a command gave no secret.
 #[derive(Debug, thiserror::Error)]
@@ -66,11 +78,14 @@ pub enum CommandError {
 
 impl Command {
     pub(super) fn new(config: &CommandConfig) -> Arc<Self> {
-        Arc::new(Self(config.clone()))
+        Arc::new(Self {
+            config: config.clone(),
+            last: Mutex::default(),
+        })
     }
 
     fn program(&self) -> &Path {
-        Path::new(self.0.arguments.first().map_or("", String::as_str))
+        Path::new(self.config.arguments.first().map_or("", String::as_str))
     }
 
     async fn run(&self) -> Result<Fetched, CredentialError> {
@@ -78,19 +93,31 @@ impl Command {
             program: self.program().to_owned(),
             source,
         };
-        let output = Output::of(&self.0).await;
+        let output = Output::of(&self.config).await;
         let (output, complaint) = output.map_err(failed)?;
         let lines = output.bytes.expose();
         let first = memchr::memchr(b'\n', lines).unwrap_or(lines.len());
         let first = Secret::new(lines.get(..first).unwrap_or_default().to_vec());
-        complaint.log(self.program(), first.expose().trim_ascii());
+        let shown = {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = last.as_ref().map_or(&[][..], |last| last.expose());
+            let shown = complaint.shown(lines, before);
+            if !first.expose().is_empty() {
+                *last = Some(Secret::new(first.expose().clone()));
+            }
+            shown
+        };
+        if let Some(complaint) = shown {
+            let program = self.program().display();
+            warn!(%program, %complaint, "a command for a credential says");
+        }
         if !output.status.success() {
             return Err(failed(CommandError::Failed(output.status)));
         }
         let reading = Reading::new(&first, &self.program().display().to_string())?;
         Ok(Fetched {
             reading,
-            life: life(self.0.cache),
+            life: life(self.config.cache),
         })
     }
 }
@@ -118,7 +145,7 @@ struct Output {
 }
 
 /// What a command said on standard error.
-struct Complaint(Vec<u8>);
+struct Complaint(Secret<Vec<u8>>);
 
 /// A process and all that it started. Killed when dropped, unless it has ended.
 struct Group(Option<Pid>);
@@ -159,7 +186,7 @@ impl Output {
         let status = ended.await.map_err(broken)?.map_err(CommandError::Output)?;
         group.has_ended();
         let bytes = Secret::new(bytes);
-        Ok((Self { bytes, status }, Complaint(complaint)))
+        Ok((Self { bytes, status }, Complaint(Secret::new(complaint))))
     }
 }
 
@@ -217,17 +244,22 @@ async fn read(
 }
 
 impl Complaint {
-    /// Tells the log, without the secret should the command have said it.
-    fn log(&self, program: &Path, secret: &[u8]) {
-        if self.0.is_empty() {
-            return;
+    /// What may be shown of it: its first line, without what the command printed now or before.
+    fn shown(&self, printed: &[u8], before: &[u8]) -> Option<String> {
+        let mut text = Cow::Borrowed(self.0.expose().trim_ascii());
+        if text.is_empty() {
+            return None;
         }
-        let text = if !secret.is_empty() && memmem::find(&self.0, secret).is_some() {
-            "(what it printed)".into()
-        } else {
-            String::from_utf8_lossy(&self.0)
-        };
-        warn!(program = %program.display(), complaint = %text.trim().escape_debug(), "a command for a credential says");
+        // In the whole of it, before anything is cut.
+        let printed = printed.split(|byte| *byte == b'\n').take(LINES_TO_HIDE);
+        for line in printed.chain([before]) {
+            if let Some(masked) = without(&text, &spellings([line.trim_ascii()])) {
+                text = Cow::Owned(masked);
+            }
+        }
+        let text = String::from_utf8_lossy(&text);
+        let first: String = text.lines().next()?.chars().take(MAX_SHOWN).collect();
+        Some(first.escape_debug().to_string())
     }
 }
 
@@ -314,6 +346,25 @@ mod tests {
             text.contains("/nowhere/vault gave no credential: it cannot be started"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn of_what_a_command_says_one_line_is_shown_and_no_secret() {
+        let shown = |said: &str, printed: &str, before: &str| {
+            let complaint = Complaint(Secret::new(said.as_bytes().to_vec()));
+            complaint.shown(printed.as_bytes(), before.as_bytes())
+        };
+        assert_eq!(shown(" \n", "", ""), None);
+        let both = shown("no\tlease for marked-2\n+ curl marked-3", "marked-2\n", "");
+        assert_eq!(both.as_deref(), Some("no\\tlease for ***"));
+        // In each spelling, of each line, and of what was printed before.
+        let said = "bWFya2VkLTE= marked-2 and marked%2F3";
+        let all = shown(said, "marked-1\r\nmarked-2\n", "marked/3");
+        assert_eq!(all.as_deref(), Some("*** *** and ***"));
+        // Where it is cut there is no part of one either.
+        let padding = "x".repeat(MAX_SHOWN - 4);
+        let cut = shown(&format!("{padding} marked-secret"), "marked-secret", "").unwrap();
+        assert!(cut.ends_with("x ***"), "{cut}");
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::CredentialError;
+use super::kept::Opening;
 use super::placement::spellings;
 use super::query::escape;
 use super::renewed::{Fetch, Fetched, Fetching, Life};
@@ -93,6 +94,7 @@ impl TokenEndpoint {
         config: &OAuth2Config,
         upstream: &UpstreamConfig,
         network_ca: Option<&Path>,
+        opening: &mut Opening<'_>,
     ) -> Result<Arc<Self>, CredentialError> {
         let exchange = Exchange::new(
             &config.token_url,
@@ -104,7 +106,7 @@ impl TokenEndpoint {
         let unusable = |error| failed(config, TokenError::Setup(error));
         Ok(Arc::new(Self {
             exchange: exchange.map_err(unusable)?,
-            client_secret: Source::open(&config.client_secret)?,
+            client_secret: Source::open(&config.client_secret, opening)?,
             config: config.clone(),
         }))
     }

@@ -61,8 +61,12 @@ pub(super) struct Life {
 pub(super) struct Renewed {
     what: Box<str>,
     fetch: Arc<dyn Fetch>,
-    state: Mutex<State>,
+    values: Values,
 }
+
+/// What there is of a secret, and the fetch under way. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Values(Arc<Mutex<State>>);
 
 /// What there is of a secret now.
 #[derive(Debug)]
@@ -103,12 +107,16 @@ struct Failure {
 }
 
 impl Renewed {
-    /// What `fetch` gets; `what` names it for people.
-    pub(super) fn new(what: impl Into<Box<str>>, fetch: Arc<dyn Fetch>) -> Arc<Self> {
+    /// What `fetch` gets, beginning with these values; `what` names it for people.
+    pub(super) fn going_on(
+        what: impl Into<Box<str>>,
+        fetch: Arc<dyn Fetch>,
+        values: Values,
+    ) -> Arc<Self> {
         Arc::new(Self {
             what: what.into(),
             fetch,
-            state: Mutex::default(),
+            values,
         })
     }
 
@@ -217,7 +225,19 @@ impl Renewed {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.values.state()
+    }
+}
+
+impl Values {
+    /// The same values under a new configuration, in which a fetch that failed may succeed: it is tried at once.
+    pub(super) fn taken_over(&self) -> Self {
+        self.state().failure = None;
+        self.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -319,7 +339,7 @@ mod tests {
 
     fn renewed() -> (Arc<Counter>, Arc<Renewed>) {
         let counter = Arc::new(Counter::default());
-        let renewed = Renewed::new("a test", Arc::clone(&counter) as _);
+        let renewed = Renewed::going_on("a test", Arc::clone(&counter) as _, Values::default());
         (counter, renewed)
     }
 

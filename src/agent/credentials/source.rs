@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::CredentialError;
 use super::command::Command;
+use super::kept::{Opening, Recipe};
 use super::renewed::{Now, Renewed};
 use crate::agent::config::CredentialSource;
 use crate::secret::Secret;
@@ -68,12 +69,14 @@ struct Stamp {
 
 impl Source {
     /// Opens a secret, so that a missing one is told at once.
-    pub(super) fn open(source: &CredentialSource) -> Result<Self, CredentialError> {
+    pub(super) fn open(
+        source: &CredentialSource,
+        opening: &mut Opening<'_>,
+    ) -> Result<Self, CredentialError> {
         match source {
             CredentialSource::Credential(credential) => {
-                let directory = std::env::var_os(CREDENTIALS_DIRECTORY)
+                let path = systemds(credential)
                     .ok_or_else(|| CredentialError::NoCredentials(credential.clone()))?;
-                let path = Path::new(&directory).join(credential);
                 WatchedFile::open(path).map(Self::File)
             }
             CredentialSource::File(path) => WatchedFile::open(path.clone()).map(Self::File),
@@ -87,7 +90,9 @@ impl Source {
             CredentialSource::Command(command) => {
                 let program = command.arguments.first().map_or("", String::as_str);
                 let what = format!("the output of {program}");
-                Ok(Self::Renewed(Renewed::new(what, Command::new(command))))
+                let recipe = Recipe::Command(command.clone());
+                let renewed = opening.renewed(what, recipe, Command::new(command));
+                Ok(Self::Renewed(renewed))
             }
         }
     }
@@ -183,6 +188,21 @@ impl Source {
             seen.looked = Instant::now().checked_sub(LOOK_AGAIN_AFTER).unwrap();
         }
     }
+}
+
+/// The file that a secret is in, if it is in one.
+pub(super) fn file_of(source: &CredentialSource) -> Option<PathBuf> {
+    match source {
+        CredentialSource::Credential(credential) => systemds(credential),
+        CredentialSource::File(path) => Some(path.clone()),
+        CredentialSource::Environment(_) | CredentialSource::Command(_) => None,
+    }
+}
+
+/// Where a credential of systemd is, if systemd gave any.
+fn systemds(credential: &str) -> Option<PathBuf> {
+    let directory = std::env::var_os(CREDENTIALS_DIRECTORY)?;
+    Some(Path::new(&directory).join(credential))
 }
 
 fn stamp(path: &Path) -> Result<Stamp, CredentialError> {

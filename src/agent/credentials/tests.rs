@@ -132,7 +132,15 @@ fn what_cannot_be_sent_is_refused_without_being_shown() {
 
 #[test]
 fn what_is_not_there_is_named() {
-    let named = |source| Source::open(&source).unwrap_err().to_string();
+    let named = |source| {
+        let mut opening = Opening {
+            upstream: "jira",
+            former: &Kept::default(),
+            kept: &mut Kept::default(),
+        };
+        let opened = Source::open(&source, &mut opening);
+        opened.unwrap_err().to_string()
+    };
     assert_eq!(
         named(CredentialSource::File("/nowhere/token".into())),
         "/nowhere/token cannot be read"
@@ -141,6 +149,41 @@ fn what_is_not_there_is_named() {
         named(CredentialSource::Environment("RELAY_TEST_UNSET".into())),
         "the environment variable \"RELAY_TEST_UNSET\" is not set"
     );
+}
+
+#[tokio::test]
+async fn what_was_fetched_outlives_a_reload_until_it_is_configured_otherwise() {
+    let secrets = Secrets::new();
+    let count = secrets.path("count");
+    let lines = |more: &str| {
+        let script = format!("echo x >> {0}; wc -l < {0}", count.display());
+        format!(
+            "set_headers = {{ X-Key = {{ command = ['/bin/sh', '-c', 'printf value-; {script}']{more} }} }}"
+        )
+    };
+    let key = async |credentials: &Credentials| {
+        let permitted = permitted("/");
+        let (outgoing, _) = credentials
+            .equip(&permitted, HeaderMap::new())
+            .await
+            .unwrap();
+        let value = outgoing.into_head().2.remove(HEADER).unwrap();
+        value.to_str().unwrap().to_owned()
+    };
+    let first = secrets.open(&lines("")).unwrap();
+    assert_eq!(key(&first).await, "value-1");
+    // Something else of the upstream changed.
+    let second = secrets.open_after(&format!("{}\npass_cookies = true", lines("")), &first);
+    let second = second.unwrap();
+    assert_eq!(key(&second).await, "value-1");
+    // A configuration between them that was never in force changes nothing.
+    secrets
+        .open_after(&lines(", timeout = '9s'"), &second)
+        .unwrap();
+    let third = secrets.open_after(&lines(""), &second).unwrap();
+    assert_eq!(key(&third).await, "value-1");
+    let fourth = secrets.open_after(&lines(", cache = '1h'"), &third);
+    assert_eq!(key(&fourth.unwrap()).await, "value-2");
 }
 
 #[test]
@@ -288,9 +331,18 @@ impl Secrets {
 
     /// What an upstream with these lines has; `FILE` is where the secret is.
     fn open(&self, lines: &str) -> Result<Credentials, CredentialError> {
+        self.open_after(lines, &Credentials::default())
+    }
+
+    /// The same, where there were others before.
+    fn open_after(
+        &self,
+        lines: &str,
+        former: &Credentials,
+    ) -> Result<Credentials, CredentialError> {
         let lines = lines.replace("FILE", self.path("secret").to_str().unwrap());
         let text = format!("[[upstream]]\nname = 'jira'\nurl = 'http://localhost'\n{lines}\n");
-        Credentials::open(&read(&text).unwrap().upstreams, None)
+        Credentials::open(&read(&text).unwrap().upstreams, None, former)
     }
 }
 

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
-use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, timeout_at};
+
+use crate::config_file::{Look, Looks};
 
 /// Files are looked at once nothing has happened for so long: editors and package managers write in several steps.
 const QUIET: Duration = Duration::from_millis(300);
@@ -23,6 +23,8 @@ const AT_THE_LATEST: Duration = Duration::from_secs(3);
 
 /// Bytes of events that are read at once: a dozen of the longest.
 const EVENTS_AT_ONCE: usize = 4096;
+/// Reads in one go; what is left after them is read in the next. More than a full queue of the system's takes.
+const MOST_READS: usize = 1024;
 
 /// Some files, with how they were when they were last looked at.
 pub(super) struct FileWatch {
@@ -30,27 +32,18 @@ pub(super) struct FileWatch {
     /// The same once more, in the form in which the runtime reads it.
     events: Receiver,
     directories: BTreeMap<PathBuf, WatchDescriptor>,
-    files: BTreeMap<PathBuf, Option<Look>>,
-    /// Something happened since the files were last looked at.
+    files: Looks,
+    /// Something may have happened since the files were last looked at.
     has_happened: bool,
 }
 
-/// What differs when a file's content or access has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Look {
-    device: u64,
-    inode: u64,
-    length: u64,
-    /// Of the last change of any kind, in seconds and nanoseconds.
-    changed: (i64, i64),
-}
-
 impl FileWatch {
-    /// Watches these files, which need not be there. Must be called within a runtime.
+    /// Watches these files, which need not be there, for a change since they were looked at. Must be called within a
+    /// runtime.
     ///
     /// # Errors
     /// When the system has no more watches to give.
-    pub(super) fn new(files: Vec<PathBuf>) -> io::Result<Self> {
+    pub(super) fn new(files: Looks) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         // No pipe, but read like one: there is no other safe way to wait for a descriptor.
         let events = Receiver::from_owned_fd_unchecked(inotify.as_fd().try_clone_to_owned()?)?;
@@ -58,26 +51,19 @@ impl FileWatch {
             inotify,
             events,
             directories: BTreeMap::new(),
-            files: BTreeMap::new(),
+            files: Looks::new(),
             has_happened: false,
         };
         watch.look_at(files);
         Ok(watch)
     }
 
-    /// Watches these files from now on. What was watched before keeps its last look, so that no change between
-    /// two calls is missed.
-    pub(super) fn look_at(&mut self, files: Vec<PathBuf>) {
-        let before = std::mem::take(&mut self.files);
-        let mut directories = BTreeSet::new();
-        for file in files {
-            directories.extend(directories_of(&file));
-            let look = match before.get(&file) {
-                Some(look) => *look,
-                None => Look::at(&file),
-            };
-            self.files.insert(file, look);
-        }
+    /// Watches these files from now on, for a change since they were looked at.
+    pub(super) fn look_at(&mut self, files: Looks) {
+        self.files = files;
+        // They may have changed before they were watched.
+        self.has_happened = true;
+        let directories = self.directories_now();
         let inotify = &self.inotify;
         self.directories.retain(|directory, descriptor| {
             let stays = directories.contains(directory);
@@ -90,7 +76,13 @@ impl FileWatch {
         self.watch(directories);
     }
 
-    fn watch(&mut self, directories: BTreeSet<PathBuf>) {
+    /// Where a change of any of the files shows now.
+    fn directories_now(&self) -> BTreeSet<PathBuf> {
+        let files = self.files.keys();
+        files.flat_map(|file| directories_of(file)).collect()
+    }
+
+    fn watch(&mut self, mut directories: BTreeSet<PathBuf>) {
         let flags = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_MOVE
             | AddWatchFlags::IN_CREATE
@@ -99,16 +91,24 @@ impl FileWatch {
             | AddWatchFlags::IN_MOVE_SELF
             | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_ONLYDIR;
-        for directory in directories {
-            // A directory that is not there yet shows in the one above it. The same one twice is one watch.
-            match self.inotify.add_watch(&directory, flags) {
-                Ok(descriptor) => {
-                    self.directories.insert(directory, descriptor);
-                }
-                Err(error) => {
-                    tracing::debug!(directory = %directory.display(), %error, "a directory is not watched");
+        loop {
+            for directory in &directories {
+                // The same one twice is one watch.
+                match self.inotify.add_watch(directory, flags) {
+                    Ok(descriptor) => {
+                        self.directories.insert(directory.clone(), descriptor);
+                    }
+                    Err(error) => {
+                        tracing::debug!(directory = %directory.display(), %error, "a directory is not watched");
+                    }
                 }
             }
+            // One that was made meanwhile shows in none of them; rarely more than once.
+            let now = self.directories_now();
+            if now == directories {
+                return;
+            }
+            directories = now;
         }
     }
 
@@ -135,21 +135,28 @@ impl FileWatch {
         }
     }
 
-    /// Waits until something happens in a directory; what, does not matter.
-    async fn happened(&mut self) -> io::Result<()> {
+    /// Waits until something happens in a directory; what, does not matter, nor whether the system lost count of it.
+    /// Cancel-safe.
+    async fn happened(&self) -> io::Result<()> {
+        self.events.readable().await?;
         let mut events = [0; EVENTS_AT_ONCE];
-        match self.events.read(&mut events).await? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
+        // To the last one: an event that is like the last one in the queue wakes nobody up. A read that is not full says
+        // nothing, since the next event may be too long for the rest.
+        for _ in 0..MOST_READS {
+            match self.events.try_read(&mut events) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
         }
+        Ok(())
     }
 
     /// Looks at every file, and notes how it is now.
     fn differs(&mut self) -> bool {
         // A directory that is new, or is another one of the same name, is watched from now on.
-        let directories = self.files.keys().flat_map(|file| directories_of(file));
-        let directories = directories.collect();
-        self.watch(directories);
+        self.watch(self.directories_now());
         let mut differs = false;
         for (file, look) in &mut self.files {
             let now = Look::at(file);
@@ -160,22 +167,11 @@ impl FileWatch {
     }
 }
 
-impl Look {
-    /// How a file is now; nothing when it is not there.
-    fn at(file: &Path) -> Option<Self> {
-        let metadata = fs::metadata(file).ok()?;
-        Some(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            length: metadata.len(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
-    }
-}
-
-/// Where a change of a file shows: its directory, and itself if it is one; of a link, also where it leads.
+/// Where a change of a file shows: its directory, or what is there of the way to it, and itself if it is one; of a
+/// link, also where it leads.
 fn directories_of(file: &Path) -> Vec<PathBuf> {
-    let mut directories: Vec<PathBuf> = file.parent().map(Path::to_owned).into_iter().collect();
+    let above = file.ancestors().skip(1).find(|above| above.is_dir());
+    let mut directories: Vec<PathBuf> = above.map(Path::to_owned).into_iter().collect();
     if file.is_dir() {
         directories.push(file.to_owned());
     }
@@ -188,6 +184,8 @@ fn directories_of(file: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -202,7 +200,9 @@ mod tests {
         let sentinel = at.join("sentinel");
         let mut files: Vec<PathBuf> = names.iter().map(|name| at.join(name)).collect();
         files.push(sentinel.clone());
-        let mut watch = FileWatch::new(files.clone()).unwrap();
+        let mut watch = FileWatch::new(Look::at_each(files.clone())).unwrap();
+        // What is noticed is to be noticed by what happens.
+        watch.has_happened = false;
         act(at);
         let differs_by = |watch: &FileWatch| {
             files
@@ -213,9 +213,7 @@ mod tests {
         if !noticed {
             fs::write(&sentinel, "x").unwrap();
         }
-        tokio::time::timeout(DEADLINE, watch.changed())
-            .await
-            .unwrap();
+        timeout(DEADLINE, watch.changed()).await.unwrap();
         noticed
     }
 
@@ -259,5 +257,42 @@ mod tests {
     async fn what_happens_to_other_files_is_no_change() {
         let other = |at: &Path| fs::write(at.join("other"), "1").unwrap();
         assert!(!notices(&["a"], |_| (), other).await);
+    }
+
+    #[tokio::test]
+    async fn a_change_between_the_look_and_the_watch_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a");
+        fs::write(&file, "1").unwrap();
+        let looks = Look::at_each([file.clone()]);
+        fs::write(&file, "22").unwrap();
+        let mut watch = FileWatch::new(looks).unwrap();
+        timeout(DEADLINE, watch.changed()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_whose_directories_are_not_there_yet_is_noticed() {
+        let make = |at: &Path| {
+            fs::create_dir_all(at.join("b/c")).unwrap();
+            fs::write(at.join("b/c/a"), "1").unwrap();
+        };
+        assert!(notices(&["b/c/a"], |_| (), make).await);
+    }
+
+    #[tokio::test]
+    async fn a_change_after_more_events_than_one_read_takes_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a");
+        fs::write(&file, "1").unwrap();
+        let mut watch = FileWatch::new(Look::at_each([file.clone()])).unwrap();
+        watch.has_happened = false;
+        for number in 0..200 {
+            fs::write(directory.path().join(format!("other-{number}")), "1").unwrap();
+        }
+        // The last event in the queue, and like the one that follows: the system joins the two while it is unread.
+        fs::write(&file, "22").unwrap();
+        timeout(DEADLINE, watch.changed()).await.unwrap();
+        fs::write(&file, "333").unwrap();
+        timeout(DEADLINE, watch.changed()).await.unwrap();
     }
 }

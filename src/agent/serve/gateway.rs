@@ -33,17 +33,19 @@ pub enum GatewayError {
 
 impl Gateway {
     /// Takes the rules, opens credentials and sets upstreams up; connects to none. Authorities in the
-    /// file `network_ca` are trusted beside the system's.
+    /// file `network_ca` are trusted beside the system's. What the `former` gateway fetched and can still be used is
+    /// not fetched again.
     ///
     /// # Errors
     /// The first thing that cannot be used.
     pub fn open(
         configs: &[UpstreamConfig],
         network_ca: Option<&Path>,
+        former: &Self,
     ) -> Result<Self, GatewayError> {
         Ok(Self {
             policy: policy_of(configs),
-            credentials: Credentials::open(configs, network_ca)
+            credentials: Credentials::open(configs, network_ca, &former.credentials)
                 .map_err(GatewayError::Credential)?,
             upstreams: Upstreams::new(configs, network_ca).map_err(GatewayError::Upstream)?,
             quotas: Quotas::of(configs),

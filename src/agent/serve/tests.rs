@@ -384,7 +384,7 @@ fn gateway_trying(url: &str, rules: Vec<Rule>, candidate: Option<Vec<Rule>>) -> 
         rules,
         candidate,
     };
-    Gateway::open(&[config], None).unwrap()
+    Gateway::open(&[config], None, &Gateway::default()).unwrap()
 }
 
 async fn upstream<F, A>(answer: F) -> String
