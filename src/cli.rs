@@ -7,6 +7,7 @@ pub mod agent;
 pub mod daemon;
 pub mod documentation;
 pub mod exit_code;
+pub mod log_level;
 pub mod output;
 pub mod process;
 #[cfg(feature = "relay")]

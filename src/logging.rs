@@ -5,42 +5,24 @@
 //! never logged. The libraries below us speak from *warn* on only, whatever the level, because at
 //! *trace* they would print headers.
 
+mod level;
 mod text;
 
-use std::fmt;
 use std::io;
-use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
-use tracing::level_filters::LevelFilter;
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Registry, reload};
 
+pub use self::level::{LevelChange, LogHandle, LogLevel, OddTime, TIME_RANGE, UnknownLevel};
+
 use self::text::{TextEvent, TextFields, Timestamp};
 
 /// What the modules of this crate are called in log lines.
 const OUR_TARGET: &str = "relay_agent";
-
-/// How much is logged. The names are those of the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum LogLevel {
-    /// Only what someone must act on.
-    Error,
-    /// And what someone may have to act on.
-    Warn,
-    /// And what an operator wants to have seen.
-    Info,
-    /// And what helps to find out why.
-    Debug,
-    /// And every step.
-    Trace,
-}
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +35,6 @@ pub enum LogFormat {
     Journald,
 }
 
-/// A text that is none of the levels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the levels are error, warn, info, debug and trace")]
-pub struct UnknownLevel;
-
 /// Why logging could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -69,80 +46,6 @@ pub enum LogError {
     Already,
 }
 
-/// Changes the level of a running program. Clones change the same one.
-#[derive(Debug, Clone)]
-pub struct LogHandle {
-    level: Arc<Mutex<LogLevel>>,
-    filter: Option<reload::Handle<Targets, Registry>>,
-}
-
-impl LogLevel {
-    /// All levels with their names, from the fewest lines to the most.
-    pub const CHOICES: [(&'static str, Self); 5] = [
-        ("error", Self::Error),
-        ("warn", Self::Warn),
-        ("info", Self::Info),
-        ("debug", Self::Debug),
-        ("trace", Self::Trace),
-    ];
-
-    /// The level's name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-
-    /// Which lines pass: ours by this level, others' from *warn* on.
-    fn filter(self) -> Targets {
-        let ours = match self {
-            Self::Error => LevelFilter::ERROR,
-            Self::Warn => LevelFilter::WARN,
-            Self::Info => LevelFilter::INFO,
-            Self::Debug => LevelFilter::DEBUG,
-            Self::Trace => LevelFilter::TRACE,
-        };
-        let others = ours.min(LevelFilter::WARN);
-        Targets::new()
-            .with_target(OUR_TARGET, ours)
-            .with_default(others)
-    }
-}
-
-impl fmt::Display for LogLevel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for LogLevel {
-    type Err = UnknownLevel;
-
-    fn from_str(text: &str) -> Result<Self, UnknownLevel> {
-        let found = Self::CHOICES.into_iter().find(|(name, _)| *name == text);
-        found.map(|(_, level)| level).ok_or(UnknownLevel)
-    }
-}
-
-impl TryFrom<String> for LogLevel {
-    type Error = UnknownLevel;
-
-    fn try_from(text: String) -> Result<Self, UnknownLevel> {
-        text.parse()
-    }
-}
-
-impl From<LogLevel> for String {
-    fn from(level: LogLevel) -> Self {
-        level.as_str().to_owned()
-    }
-}
-
 impl LogFormat {
     /// All formats with their names.
     pub const CHOICES: [(&'static str, Self); 3] = [
@@ -150,33 +53,6 @@ impl LogFormat {
         ("json", Self::Json),
         ("journald", Self::Journald),
     ];
-}
-
-impl LogHandle {
-    /// A handle that changes nothing but what [`level`](Self::level) says, for a daemon inside another program.
-    #[must_use]
-    pub fn detached(level: LogLevel) -> Self {
-        Self {
-            level: Arc::new(Mutex::new(level)),
-            filter: None,
-        }
-    }
-
-    /// The level now.
-    #[must_use]
-    pub fn level(&self) -> LogLevel {
-        *self.level.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Logs at another level from now on.
-    pub fn set_level(&self, level: LogLevel) {
-        let mut current = self.level.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(filter) = &self.filter {
-            // Fails only once the subscriber is gone, and with it every log line.
-            filter.reload(level.filter()).unwrap_or_default();
-        }
-        *current = level;
-    }
 }
 
 /// Begins to log, for the whole process.
@@ -221,14 +97,7 @@ type Filter = reload::Layer<Targets, Registry>;
 
 fn filter_at(level: LogLevel) -> (Filter, LogHandle) {
     let (filter, handle) = reload::Layer::new(level.filter());
-    let level = Arc::new(Mutex::new(level));
-    (
-        filter,
-        LogHandle {
-            level,
-            filter: Some(handle),
-        },
-    )
+    (filter, LogHandle::new(level, Some(handle)))
 }
 
 fn as_text<W>(filter: Filter, timestamp: Timestamp, writer: W) -> impl Subscriber + Send + Sync
@@ -261,6 +130,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     /// What is logged while `speak` runs.
@@ -358,10 +229,10 @@ mod tests {
         let text = heard(LogLevel::Info, LogFormat::Text, |handle| {
             let speak = |n: u8| tracing::debug!(n, "detail");
             speak(1);
-            handle.set_level(LogLevel::Debug);
+            handle.configure(LogLevel::Debug);
             assert_eq!(handle.level(), LogLevel::Debug);
             speak(2);
-            handle.set_level(LogLevel::Error);
+            handle.configure(LogLevel::Error);
             speak(3);
             tracing::warn!("hidden");
         });
@@ -375,14 +246,5 @@ mod tests {
             tracing::warn!(target: "h2::codec", "odd");
         });
         assert_eq!(text, "<4>WARN h2::codec: odd\n");
-    }
-
-    #[test]
-    fn level_names_are_read_as_they_are_written() {
-        for (name, level) in LogLevel::CHOICES {
-            assert_eq!(name.parse(), Ok(level));
-            assert_eq!(level.to_string(), name);
-        }
-        assert_eq!("loud".parse::<LogLevel>(), Err(UnknownLevel));
     }
 }

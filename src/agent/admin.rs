@@ -15,8 +15,7 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use self::api::{
-    AcceptAnswer, AcceptRequest, ConnectionList, ExplainAnswer, Health, LogLevelMessage,
-    ReloadAnswer, RemoveAnswer,
+    AcceptAnswer, AcceptRequest, ConnectionList, ExplainAnswer, Health, ReloadAnswer, RemoveAnswer,
 };
 use self::routes::Route;
 use crate::admin_socket::{Peer, json, read_body, read_json};
@@ -33,7 +32,7 @@ use crate::agent::supervisor::Summary;
 use crate::body::{self, Body};
 use crate::error_chain::chain;
 use crate::invitation::Invitation;
-use crate::logging::LogHandle;
+use crate::logging::{LevelChange, LogHandle};
 use crate::problem::Problem;
 use crate::protocol::SOFTWARE;
 use crate::protocol::redeem::is_showable;
@@ -106,10 +105,17 @@ impl Admin {
             }
             Route::Explain => Ok(json(ok, &self.explain(request).await?)),
             Route::LogLevel => {
-                let message: LogLevelMessage = read_json(request).await?;
-                self.0.log.set_level(message.level);
-                tracing::info!(level = message.level.as_str(), "the log level was changed");
-                Ok(json(ok, &message))
+                let change: LevelChange = read_json(request).await?;
+                let changed = self.0.log.change(change);
+                changed.map_err(|error| {
+                    Problem::new(
+                        StatusCode::BAD_REQUEST,
+                        "bad-time",
+                        "no such time can be set",
+                    )
+                    .detail(error.to_string())
+                })?;
+                Ok(json(ok, &change))
             }
             Route::Reload => self.reload().await,
             Route::Health => {

@@ -94,7 +94,7 @@ impl Reloader {
         let mut seen = Look::at_each(watched.into_iter().chain(sources));
         match self.replace(&mut seen).await {
             Ok((config, named)) => {
-                self.log.set_level(config.log.level);
+                self.log.configure(config.log.level);
                 self.set_refused(None);
                 let mut looks = config.read_from.clone();
                 looks.extend(named);

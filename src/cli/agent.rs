@@ -19,10 +19,10 @@ use clap_complete::Shell;
 use super::daemon::Daemon;
 use super::documentation;
 use super::exit_code::{ExitCode, Failure};
+use super::log_level;
 use super::process::run as run_program;
 use crate::agent::accept::AcceptCode;
 use crate::agent::config::AgentConfig;
-use crate::logging::LogLevel;
 
 /// Keeps the private side of private connections: outbound links to relays, and calls that come down them.
 #[derive(Debug, Parser)]
@@ -72,10 +72,7 @@ enum Command {
     #[command(subcommand)]
     Audit(audit::Audit),
     /// Change the log level of the running daemon
-    LogLevel {
-        /// error, warn, info, debug or trace
-        level: LogLevel,
-    },
+    LogLevel(log_level::Change),
     /// Let the daemon read its configuration again; with a mistake in it, nothing changes
     Reload,
     /// Questions about the configuration
@@ -109,7 +106,7 @@ async fn carry_out(Arguments { place, command }: Arguments) -> Result<(), Failur
         Command::Doctor(doctor) => doctor.carry_out(&place.daemon()).await,
         Command::Policy(policy) => policy.carry_out(&place).await,
         Command::Audit(audit) => audit.carry_out(&place).await,
-        Command::LogLevel { level } => operation::set_log_level(&place.daemon(), level).await,
+        Command::LogLevel(change) => change.carry_out(&place.daemon()).await,
         Command::Reload => operation::reload(&place.daemon()).await,
         Command::Config(config) => config.carry_out(&place),
         Command::Completions { shell } => {
@@ -205,6 +202,7 @@ mod tests {
             "audit verify",
             "audit verify --json /a /b",
             "log-level debug",
+            "log-level debug --for 10m",
             "reload --socket /s",
             "config check --config /a",
             "completions bash",

@@ -11,8 +11,6 @@ mod tokens;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
-use http::Method;
-use serde_json::{Value, json};
 
 pub use self::arguments::Arguments;
 
@@ -47,15 +45,7 @@ pub async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Token(TokenCommand::Create(create)) => tokens::create(&relay()?, create).await,
         Command::Token(TokenCommand::List { json }) => tokens::list(&relay()?, json).await,
         Command::Token(TokenCommand::Revoke { id }) => tokens::revoke(&relay()?, &id).await,
-        Command::LogLevel { level } => {
-            let body = json!({"level": level});
-            let target = "/v1/log-level";
-            let _: Value = relay()?.ask(Method::PUT, target, Some(&body)).await?;
-            note(&format!(
-                "The relay logs at {level} until it is restarted.\n"
-            ));
-            Ok(())
-        }
+        Command::LogLevel(change) => change.carry_out(&relay()?).await,
         Command::Config(ConfigCommand::Check) => {
             serve::read(config)?;
             note("The configuration has no mistakes.\n");

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::policy::{Asked, Denied, Explanation, Tried};
 use crate::agent::status::ConnectionStatus;
-use crate::logging::LogLevel;
 
 /// `POST /v1/connections`: accept an invitation.
 #[derive(Serialize, Deserialize)]
@@ -46,14 +45,6 @@ pub struct RemoveAnswer {
     pub public_side_told: bool,
     /// Whether this agent was a copy of another one, whose connection lives on.
     pub only_here: bool,
-}
-
-/// `PUT /v1/log-level`, and its answer.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LogLevelMessage {
-    /// The level.
-    pub level: LogLevel,
 }
 
 /// The answer to `POST /v1/reload`.

@@ -1,34 +1,20 @@
-//! `agent log-level`, `agent reload`, `agent config check`.
+//! `agent reload`, `agent config check`.
 
 use clap::Subcommand;
 use http::Method;
 
 use super::Place;
-use crate::agent::admin::api::{LogLevelMessage, ReloadAnswer};
+use crate::agent::admin::api::ReloadAnswer;
 use crate::agent::config::DEFAULT_FILE;
 use crate::cli::daemon::Daemon;
-use crate::cli::exit_code::{ExitCode, Failure};
+use crate::cli::exit_code::Failure;
 use crate::cli::output::{print, printable};
-use crate::logging::LogLevel;
 
 /// `agent config …`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Config {
     /// Every mistake of the configuration at once; contacts nothing
     Check,
-}
-
-pub(super) async fn set_log_level(daemon: &Daemon, level: LogLevel) -> Result<(), Failure> {
-    let body = serde_json::to_value(LogLevelMessage { level })
-        .map_err(|error| Failure::new(ExitCode::Internal, error.to_string(), ""))?;
-    let answer: LogLevelMessage = daemon
-        .ask(Method::PUT, "/v1/log-level", Some(&body))
-        .await?;
-    print(&format!(
-        "The log level is {} until the daemon is restarted or reloaded.\n",
-        answer.level.as_str()
-    ));
-    Ok(())
 }
 
 pub(super) async fn reload(daemon: &Daemon) -> Result<(), Failure> {

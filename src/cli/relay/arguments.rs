@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cli::exit_code::ExitCode;
-use crate::logging::LogLevel;
+use crate::cli::log_level;
 use crate::name::Name;
 use crate::relay::config::{DEFAULT_ADMIN_SOCKET, DEFAULT_PATH};
 
@@ -64,10 +64,7 @@ pub(super) enum Command {
     #[command(subcommand)]
     Token(TokenCommand),
     /// Change how much the running relay logs.
-    LogLevel {
-        /// error, warn, info, debug or trace.
-        level: LogLevel,
-    },
+    LogLevel(log_level::Change),
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),

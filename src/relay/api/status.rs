@@ -7,8 +7,8 @@ use super::Context;
 use super::access::{Admin, LocalAdmin};
 use super::errors::ApiError;
 use super::extract::Body;
-use super::views::{DoneView, LogLevelRequest, StatusView};
-use crate::logging::LogLevel;
+use super::views::StatusView;
+use crate::logging::LevelChange;
 
 /// The process answers.
 pub(super) async fn is_alive() -> &'static str {
@@ -33,10 +33,9 @@ pub(super) async fn show(_: Admin, State(context): State<Context>) -> Json<Statu
 pub(super) async fn set_log_level(
     _: LocalAdmin,
     State(context): State<Context>,
-    Body(request): Body<LogLevelRequest>,
-) -> Result<Json<DoneView>, ApiError> {
-    let level = request.level.parse::<LogLevel>();
-    let level = level.map_err(|error| ApiError::BadRequest(error.to_string()))?;
-    context.shared.log.set_level(level);
-    Ok(Json(DoneView::new()))
+    Body(change): Body<LevelChange>,
+) -> Result<Json<LevelChange>, ApiError> {
+    let changed = context.shared.log.change(change);
+    changed.map_err(|error| ApiError::BadRequest(error.to_string()))?;
+    Ok(Json(change))
 }

@@ -273,6 +273,9 @@ async fn the_status_counts_and_the_log_level_changes() {
     let status = fixture.socket(Method::GET, "/v1/status", Value::Null).await;
     assert_eq!(status.json["connections"]["pending"], 1);
     assert_eq!(status.json["log_level"], "debug");
+    let for_ever = json!({"level": "debug", "for": "9days"});
+    let refused = fixture.socket(Method::PUT, "/v1/log-level", for_ever);
+    assert_eq!(refused.await.status, 400);
     assert_eq!(status.json["status"], "serving");
     fixture.relay.shutdown.start_drain();
     let ready = fixture.socket(Method::GET, "/readyz", Value::Null).await;

@@ -246,14 +246,6 @@ pub struct CountsView {
     pub removed: usize,
 }
 
-/// `PUT /v1/log-level`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LogLevelRequest {
-    /// `error`, `warn`, `info`, `debug` or `trace`.
-    pub level: String,
-}
-
 /// The answer to a change that leaves nothing to show.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct DoneView {
