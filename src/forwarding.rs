@@ -3,6 +3,8 @@
 //! Pure: `http` types in and out, the same rules in both programs. Never looks at bodies, and never
 //! changes an end-to-end header that is not named here.
 
+pub mod request_id;
+
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
@@ -19,7 +21,7 @@ pub const MAX_HEAD_BYTES: usize = 32 * 1024;
 pub const RELAY_REQUEST_ID: HeaderName = HeaderName::from_static("relay-request-id");
 /// On a call: the label of the token that the caller showed.
 pub const RELAY_CALLER: HeaderName = HeaderName::from_static("relay-caller");
-/// On an answer over a lane: the agent made it, not the upstream.
+/// On an answer over a lane: the agent made it, not the upstream. Its value is the code of the problem document.
 pub const RELAY_ERROR: HeaderName = HeaderName::from_static("relay-error");
 /// On an answer over a lane: where its `Location` leads, below the upstream. The relay, which knows how
 /// callers reach the upstream, replaces `Location` by it.
@@ -184,6 +186,7 @@ fn is_other_spelling(name: &str) -> bool {
             || is_claimed_origin(&name)
             || name.starts_with(RESERVED_PREFIX)
             || name == "content-length"
+            || name == "x-request-id"
     }
 }
 

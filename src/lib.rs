@@ -15,7 +15,7 @@
 //!  3  link                   dialling, TLS, WebSocket, handshake; lanes as byte streams; HTTP/2 on them
 //!  2  session → protocol → invitation → identity      pure: no tokio, no clock, no files
 //!  1  admin_socket  backoff  body  atomic_file  config_file  daemon_config  error_chain  forwarding
-//!     logging  name  passed_sockets  problem  secret  shutdown  tunnel
+//!     logging  name  passed_sockets  problem  secret  seldom  shutdown  tunnel
 //! ```
 //!
 //! # Reading order
@@ -81,6 +81,7 @@ pub mod name;
 pub mod passed_sockets;
 pub mod problem;
 pub mod secret;
+pub mod seldom;
 pub mod shutdown;
 pub mod tunnel;
 

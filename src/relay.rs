@@ -16,7 +16,6 @@ mod network;
 mod places;
 pub mod record;
 pub mod registry;
-mod seldom;
 pub mod shared;
 pub mod store;
 mod strict;

@@ -32,7 +32,7 @@ pub use account::{Account, Marker};
 pub use body::Received;
 pub use chain::{Flaw, Hash, Head, NotAHash};
 pub use desk::{Health, Trouble, Unavailable};
-pub use entry::End;
+pub use entry::{End, Named};
 pub use file::files_of;
 pub use line::{Candidate, Decision, Finish, Outcome};
 pub use verify::{Finding, Verified, Verifier};

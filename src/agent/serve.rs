@@ -10,6 +10,7 @@ mod gathering;
 mod observing;
 mod quota;
 mod refusal;
+mod telling;
 mod websocket;
 
 use std::pin::Pin;
@@ -22,7 +23,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
-use tracing::debug;
 
 pub use gateway::{Gateway, GatewayError};
 pub use observing::Counts;
@@ -30,6 +30,7 @@ pub use observing::Counts;
 use self::gathering::{CallBody, Gathering};
 use self::quota::Place;
 use self::refusal::{Delivery, Refusal};
+use self::telling::Telling;
 use self::websocket::Tunnel;
 use super::audit::{Account, Audit, Received, Unavailable};
 use super::policy::{Asked, Denial, Denied, GivenBody, Limits, Permitted, could_allow, decide};
@@ -37,7 +38,7 @@ use super::upstream::Located;
 use crate::body::capped::Capped;
 use crate::body::watched::{Holding, Watched};
 use crate::body::{self, Body};
-use crate::forwarding::{self, RELAY_CALLER, RELAY_REQUEST_ID, Via};
+use crate::forwarding::{self, RELAY_CALLER, RELAY_REQUEST_ID, Via, request_id};
 use crate::protocol::control::CONTROL_AUTHORITY;
 
 const WEBSOCKET: &str = "websocket";
@@ -67,6 +68,7 @@ pub struct Calls {
     gathering: Gathering,
     via: Via,
     audit: Audit,
+    telling: Telling,
 }
 
 /// A call that may be made.
@@ -104,6 +106,7 @@ impl Calls {
             gathering: Gathering::new(),
             via: Via::new(pseudonym),
             audit,
+            telling: Telling::default(),
         }
     }
 
@@ -156,13 +159,10 @@ impl Calls {
             }),
         };
         let ended = match admitted {
-            Ok(admitted) => {
-                let permitted = admitted.permitted;
-                let answered = send(&gateway, admitted).await;
-                answered.inspect_err(|refusal| refusal.log(permitted.upstream()))
-            }
+            Ok(admitted) => send(&gateway, admitted).await,
             Err(refusal) => Err(refusal),
         };
+        self.telling.tell(&account, &ended);
         // Here, and nowhere else, it is known of every call what was decided and how it ended, or what it
         // ends with. What cannot be written down does not leave as if it had been.
         let answer = match ended {
@@ -235,6 +235,7 @@ impl Calls {
         let request_id = headers.remove(RELAY_REQUEST_ID);
         forwarding::strip(&mut headers);
         forwarding::distrust(&mut headers);
+        request_id::complete(&mut headers, request_id.as_ref());
         self.via.append(&mut headers, parts.version);
         let following = if is_websocket {
             Following::Websocket(hyper::upgrade::on(Request::from_parts(parts, ())))
@@ -275,13 +276,7 @@ fn permit<B>(
         return Err(Refusal::Deactivated);
     }
     let asked = asked(request, given)?;
-    decide(&gateway.policy, &asked).map_err(|denial| {
-        let (reason, rule) = (denial.reason, denial.rule_name());
-        if !matches!(reason, Denied::NeedsBody(_)) {
-            debug!(upstream = asked.upstream, %reason, rule, "a call was denied");
-        }
-        Refusal::Denied(denial)
-    })
+    decide(&gateway.policy, &asked).map_err(Refusal::Denied)
 }
 
 /// What the policy is asked. A WebSocket is asked for as the GET that its handshake is.

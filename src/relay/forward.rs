@@ -8,6 +8,7 @@ mod hold;
 mod location;
 mod refusal;
 mod target;
+mod telling;
 mod websocket;
 
 use std::pin::pin;
@@ -23,6 +24,7 @@ use hyper::body::Incoming;
 use self::hold::{Gate, check_expectation, held};
 use self::refusal::Refusal;
 use self::target::Target;
+use self::telling::{CallName, Telling};
 use super::activity::Activity;
 use super::record::{Scope, State};
 use super::registry::{CallPermit, Connection, LinkStatus, Live};
@@ -30,6 +32,7 @@ use super::shared::Shared;
 use super::tokens::{self, Caller};
 use crate::body::Body;
 use crate::body::progress::{NoAnswer, answer_within, watched};
+use crate::forwarding::request_id::X_REQUEST_ID;
 use crate::forwarding::{
     self, RELAY_AUTHORIZATION, RELAY_CALLER, RELAY_ERROR, RELAY_REQUEST_ID, Via,
 };
@@ -48,7 +51,12 @@ pub struct Forward {
     via: Via,
     /// The number of the next call. Begins at random, so that numbers of two runs do not meet in a log.
     next_call: AtomicU64,
+    telling: Telling,
 }
+
+/// Goes with an answer that the agent made: the code of its problem document.
+#[derive(Debug, Clone)]
+struct OfAgent(HeaderValue);
 
 /// What a call needs to know of the socket that it came on.
 #[derive(Debug, Clone)]
@@ -71,6 +79,7 @@ impl Forward {
             next_call: AtomicU64::new(
                 u64::from(u32::from_be_bytes(identity::random_bytes()?)) << 24,
             ),
+            telling: Telling::default(),
             shared,
         })
     }
@@ -78,18 +87,32 @@ impl Forward {
     /// Answers a request whose path begins with [`PREFIX`].
     pub async fn answer(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         socket: &CallerSocket,
     ) -> Response<Body> {
-        match self.call(request, socket).await {
-            Ok(response) => response,
-            Err(refusal) => refusal.into_response(),
-        }
+        let number = self.next_call.fetch_add(1, Ordering::Relaxed);
+        let name = CallName::take(&mut request, number);
+        let mut answer = match self.call(request, &name, socket).await {
+            Ok(answer) => {
+                let of_agent = answer.extensions().get::<OfAgent>();
+                let of_agent = of_agent.map(|OfAgent(code)| code);
+                self.telling.answered(&name, answer.status(), of_agent);
+                answer
+            }
+            Err(refusal) => {
+                let (code, failure, answer) = refusal.into_answer();
+                self.telling.refused(&name, code, failure);
+                answer
+            }
+        };
+        name.show(answer.headers_mut());
+        answer
     }
 
     async fn call(
         &self,
         mut request: Request<Incoming>,
+        name: &CallName,
         socket: &CallerSocket,
     ) -> Result<Response<Body>, Refusal> {
         let caller = self.authenticate(request.headers_mut())?;
@@ -108,7 +131,7 @@ impl Forward {
         let upstream = uri.authority().cloned();
         let (mut parts, body) = request.into_parts();
         parts.uri = uri;
-        let call = self.prepare(&mut parts, &caller, socket);
+        self.prepare(&mut parts, name, &caller, socket);
         let mut answer = match caller_upgrade {
             Some(upgrade) => {
                 let open = socket.activity.tunnel();
@@ -116,7 +139,7 @@ impl Forward {
                 let opening = websocket::open(self, &live, parts, upgrade, (permit, open));
                 Box::pin(opening).await?
             }
-            None => self.send(&live, parts, body, call, permit).await?,
+            None => self.send(&live, parts, body, &name.number, permit).await?,
         };
         location::write(&mut answer, connection.name(), upstream.as_ref());
         Ok(answer)
@@ -179,21 +202,20 @@ impl Forward {
         wait.await.unwrap_or(Err(Refusal::Reconnecting))
     }
 
-    /// Turns the caller's headers into those of the lane; returns the number of the call.
-    fn prepare(&self, parts: &mut Parts, caller: &Caller, socket: &CallerSocket) -> HeaderValue {
+    /// Turns the caller's headers into those of the lane.
+    fn prepare(&self, parts: &mut Parts, name: &CallName, caller: &Caller, socket: &CallerSocket) {
         let headers = &mut parts.headers;
         forwarding::strip(headers);
         headers.remove(HOST);
         forwarding::set_forwarded(headers, &socket.forwarded);
         self.via.append(headers, parts.version);
-        let mut call = HeaderValue::from(self.next_call.fetch_add(1, Ordering::Relaxed));
-        // No secret, but unlike every other: keeps header compression from making room for it.
-        call.set_sensitive(true);
-        headers.insert(RELAY_REQUEST_ID, call.clone());
+        headers.insert(RELAY_REQUEST_ID, name.number.clone());
+        if let Some(given) = &name.given {
+            headers.insert(X_REQUEST_ID, given.clone());
+        }
         if let Ok(label) = HeaderValue::from_str(caller.label.as_str()) {
             headers.insert(RELAY_CALLER, label);
         }
-        call
     }
 
     async fn send(
@@ -201,10 +223,10 @@ impl Forward {
         live: &Live,
         mut parts: Parts,
         body: Incoming,
-        call: HeaderValue,
+        call: &HeaderValue,
         permit: CallPermit,
     ) -> Result<Response<Body>, Refusal> {
-        let gate = Gate::of(&mut parts, live, &call);
+        let gate = Gate::of(&mut parts, live, call);
         parts.version = Version::HTTP_2;
         parts.extensions = http::Extensions::new();
         let (body, progress, opener) = match gate {
@@ -234,10 +256,13 @@ impl Forward {
         answer.extensions_mut().clear();
         location::keep(&mut answer);
         let headers = answer.headers_mut();
-        let is_of_agent = headers.remove(RELAY_ERROR).is_some();
+        let of_agent = headers.remove(RELAY_ERROR);
         forwarding::strip(headers);
-        if !is_of_agent {
-            self.via.append(headers, version);
+        match of_agent {
+            None => self.via.append(headers, version),
+            Some(code) => {
+                answer.extensions_mut().insert(OfAgent(code));
+            }
         }
         answer
     }

@@ -21,7 +21,6 @@ use hyper::upgrade::OnUpgrade;
 
 use self::moving::Moves;
 use super::places::{Place, Places};
-use super::seldom::Seldom;
 use super::shared::Shared;
 use crate::body::Body;
 use crate::error_chain::chain;
@@ -29,6 +28,7 @@ use crate::identity::random_bytes;
 use crate::link::server;
 use crate::problem::Problem;
 use crate::protocol::handshake::Binding;
+use crate::seldom::Seldom;
 
 /// The least that an agent is told to wait when there is no place for its handshake: places become free
 /// within moments, unless strangers stall.

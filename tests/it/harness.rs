@@ -8,6 +8,7 @@ pub(crate) mod answers;
 pub(crate) mod cable;
 pub(crate) mod caller;
 pub(crate) mod in_process;
+pub(crate) mod journal;
 pub(crate) mod program;
 pub(crate) mod relay;
 pub(crate) mod upstream;

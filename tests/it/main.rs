@@ -15,6 +15,7 @@ mod harness;
 mod layers;
 mod link;
 mod location;
+mod logs;
 mod moves;
 mod policy;
 mod refusals;

@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 
 use super::body::{Held, Received};
 use super::desk::{Desk, Note, Unavailable};
-use super::entry::{Asked, End, Entry, Which};
+use super::entry::{Asked, End, Entry, Named, Which};
 use super::line::{Candidate, Finish};
 use crate::agent::policy::Permitted;
 use crate::body::{self, Body};
@@ -61,6 +61,11 @@ impl Account {
             desk,
             patience: None,
         })
+    }
+
+    /// How the call is named in logs.
+    pub fn named(&self) -> Named<'_> {
+        self.entry.named()
     }
 
     /// Keeps the permit of the call, and lends it.

@@ -262,6 +262,7 @@ mod tests {
             connection: "acme_to_widgets",
             caller: Some("reports"),
             request: Some("r-1"),
+            request_id: None,
             upstream: "jira",
             method: "GET",
             websocket: false,

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 
 use super::line::{Call, Candidate, Decision, Fields, Finish, Outcome, redacted};
 use crate::agent::policy::Permitted;
-use crate::forwarding::{RELAY_CALLER, RELAY_REQUEST_ID};
+use crate::forwarding::{RELAY_CALLER, RELAY_REQUEST_ID, request_id};
 
 /// What a call asks for, as its head says. Copies nothing but counted references.
 #[derive(Debug)]
@@ -21,10 +21,23 @@ pub(super) struct Asked {
     connection: Arc<str>,
     caller: Option<HeaderValue>,
     request: Option<HeaderValue>,
+    /// What the caller calls it.
+    request_id: Option<HeaderValue>,
     upstream: Option<Authority>,
     method: Method,
     is_websocket: bool,
     target: Option<PathAndQuery>,
+}
+
+/// How a call is named in logs.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    /// The connection's name.
+    pub connection: &'a str,
+    /// The upstream's name, as it was asked for.
+    pub upstream: &'a str,
+    /// What the caller calls it, or else the relay's number of it.
+    pub request_id: &'a str,
 }
 
 /// How a call ended, or what it ends with.
@@ -80,6 +93,7 @@ impl Asked {
             connection,
             caller: headers.get(RELAY_CALLER).cloned(),
             request: headers.get(RELAY_REQUEST_ID).cloned(),
+            request_id: request_id::of(headers).cloned(),
             upstream: request.uri().authority().cloned(),
             method: match is_websocket {
                 true => Method::GET,
@@ -105,6 +119,22 @@ impl Entry {
             open_written: AtomicBool::new(false),
             end_written: AtomicBool::new(false),
             waker: AtomicWaker::new(),
+        }
+    }
+
+    /// How it is named in logs.
+    pub(super) fn named(&self) -> Named<'_> {
+        let Asked {
+            connection,
+            request,
+            request_id,
+            upstream,
+            ..
+        } = &self.asked;
+        Named {
+            connection,
+            upstream: upstream.as_ref().map_or("", Authority::as_str),
+            request_id: text(request_id.as_ref().or(request.as_ref())).unwrap_or_default(),
         }
     }
 
@@ -182,6 +212,7 @@ impl Entry {
             connection: &self.asked.connection,
             caller: text(self.asked.caller.as_ref()),
             request: text(self.asked.request.as_ref()),
+            request_id: text(self.asked.request_id.as_ref()),
             upstream: self.asked.upstream.as_ref().map_or("", Authority::as_str),
             method: self.asked.method.as_str(),
             websocket: self.asked.is_websocket,

@@ -63,6 +63,9 @@ pub(super) struct Call<'a> {
     pub caller: Option<&'a str>,
     /// The relay's number of the call.
     pub request: Option<&'a str>,
+    /// What the caller calls it, where it does: its `X-Request-Id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<&'a str>,
     /// The upstream's name, as it was asked for.
     pub upstream: &'a str,
     /// The method; that of a WebSocket's handshake.

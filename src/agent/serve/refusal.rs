@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use http::{HeaderValue, Response, StatusCode};
-use tracing::{debug, warn};
 
 use super::gathering::GatherError;
 use super::quota::QuotaError;
@@ -14,7 +13,6 @@ use crate::agent::policy::{Denial, Denied};
 use crate::agent::upstream::{ConnectError, UpstreamError};
 use crate::body::Body;
 use crate::body::capped::TooLong;
-use crate::error_chain::chain;
 use crate::forwarding::RELAY_ERROR;
 use crate::link::tls::TlsError;
 use crate::problem::Problem;
@@ -63,35 +61,10 @@ pub(super) enum Delivery {
 }
 
 impl Refusal {
-    /// Tells the private side's log, where addresses may stand.
-    pub(super) fn log(&self, upstream: &str) {
-        match self {
-            Self::Upstream(error @ UpstreamError::Busy(_)) => {
-                debug!(upstream, %error, "a call was refused");
-            }
-            Self::Upstream(error) => {
-                warn!(upstream, error = %chain(error), "a call has no answer");
-            }
-            Self::Credential(error @ CredentialError::OwnParameter(_)) => {
-                debug!(upstream, reason = %error, "a call was denied");
-            }
-            Self::Credential(error) => {
-                warn!(upstream, error = %chain(error), "a credential is not to be had");
-            }
-            Self::AnswerTooLong(error) => {
-                warn!(upstream, %error, "an answer is not passed on");
-            }
-            Self::BodyTooLong(error, _) => {
-                debug!(upstream, %error, "a call was refused");
-            }
-            Self::Deactivated
-            | Self::Denied(_)
-            | Self::NotSupported
-            | Self::Loop
-            | Self::Gather(_)
-            | Self::Quota(_)
-            | Self::Unrecorded(_) => {}
-        }
+    /// The code of the problem document.
+    pub(super) fn code(&self) -> &'static str {
+        let (_, code, _, _, _) = self.answer();
+        code
     }
 
     /// Whether the upstream may have seen the call.
@@ -169,8 +142,8 @@ impl Refusal {
             _ => {}
         }
         let mut response = problem.into_response();
-        let marker = HeaderValue::from_static("1");
-        response.headers_mut().insert(RELAY_ERROR, marker);
+        let code = HeaderValue::from_static(code);
+        response.headers_mut().insert(RELAY_ERROR, code);
         response
     }
 

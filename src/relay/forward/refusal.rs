@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, Response, StatusCode};
-use tracing::warn;
 
 use crate::body::Body;
 use crate::error_chain::chain;
@@ -73,19 +72,40 @@ struct Answer {
 }
 
 impl Refusal {
-    /// What the caller gets.
-    pub(super) fn into_response(self) -> Response<Body> {
+    /// The code of what the caller gets; the failure behind it, if the link failed; and what the caller gets.
+    pub(super) fn into_answer(self) -> (&'static str, Option<String>, Response<Body>) {
         let is_unknown = matches!(
             self,
             Self::Lane(SendError::OutcomeUnknown(_)) | Self::AnswerTimeout(_)
         );
         let delivery = if is_unknown { "unknown" } else { "not-sent" };
-        if let Self::Lane(error) = &self {
-            warn!(error = %chain(error), "a call has no answer");
-        }
+        let failure = match &self {
+            Self::Lane(error) => Some(chain(error).to_string()),
+            Self::AnswerTimeout(limit) => {
+                let limit = humantime::format_duration(*limit);
+                Some(format!("the agent did not answer within {limit}"))
+            }
+            Self::NoToken
+            | Self::SeveralTokens
+            | Self::UnknownToken
+            | Self::OtherConnection
+            | Self::NoTarget
+            | Self::UnknownConnection
+            | Self::UnknownUpstream
+            | Self::NotActive(_)
+            | Self::Offline
+            | Self::Reconnecting
+            | Self::Draining
+            | Self::TooManyCalls
+            | Self::Loop
+            | Self::NotSupported
+            | Self::BadWebsocket
+            | Self::UnknownExpectation => None,
+        };
         let needs_token = matches!(self, Self::NoToken | Self::UnknownToken);
         let answer = self.answer();
-        let mut problem = Problem::new(answer.status, answer.code, answer.title)
+        let code = answer.code;
+        let mut problem = Problem::new(answer.status, code, answer.title)
             .proxy_status("relay", answer.error, &answer.detail)
             .detail(answer.detail)
             .member("delivery", delivery);
@@ -97,7 +117,7 @@ impl Refusal {
             let challenge = HeaderValue::from_static("Bearer realm=\"relay\"");
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
-        response
+        (code, failure, response)
     }
 
     fn answer(self) -> Answer {

@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 use super::socket::SocketError;
 use crate::error_chain::chain;
 use crate::relay::places::NoPlace;
-use crate::relay::seldom::Seldom;
+use crate::seldom::Seldom;
 
 /// The complaints of one listener.
 #[derive(Debug, Default)]

@@ -103,6 +103,8 @@ impl Arrived {
                 "via" => VIAS.iter().any(|entry| value.starts_with(entry)),
                 "content-length" => value == self.body.len().to_string() || !self.is_whole,
                 "transfer-encoding" => value == "chunked",
+                // The relay's number of the call.
+                "x-request-id" => value.parse::<u64>().is_ok(),
                 _ => false,
             };
             let line = format!("{name}: {value}");

@@ -77,8 +77,19 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts one, with its log in a file.
     pub(crate) fn start(program: &'static str, arguments: &[&str], log: &Path) -> Self {
+        Self::start_with(program, arguments, log, &[])
+    }
+
+    /// Starts one, with these variables as its whole environment.
+    pub(crate) fn start_with(
+        program: &'static str,
+        arguments: &[&str],
+        log: &Path,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let file = File::options().create(true).append(true).open(log).unwrap();
         let child = command(program)
+            .envs(environment.iter().copied())
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -89,6 +100,11 @@ impl Daemon {
             child,
             log: log.to_owned(),
         }
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
