@@ -5,9 +5,9 @@
 //! the log cannot be written, no call is begun.
 //!
 //! ```text
-//!  call's task: Account ──notes──► Desk ──batches──► Writer (a thread) ──► LogFile, then further targets
-//!       ▲  the end of the answer waits                    │
-//!       └────────────────── written ◄─────────────────────┘
+//!  call's task: Account ──notes──► Desk ──batches──► Writer, the pen ──► LogFile, then further targets
+//!       ▲  the end of the answer waits                 │  held by the runtime at the end of a turn,
+//!       └────────────────── written ◄──────────────────┘  or by a thread of its own: see `desk`
 //! ```
 
 mod account;
@@ -16,7 +16,9 @@ mod chain;
 mod desk;
 mod entry;
 mod file;
+mod health;
 mod line;
+mod syncer;
 mod target;
 mod verify;
 mod writer;
@@ -31,13 +33,14 @@ use tokio::task::AbortHandle;
 pub use account::{Account, Marker};
 pub use body::Received;
 pub use chain::{Flaw, Hash, Head, NotAHash};
-pub use desk::{Health, Trouble, Unavailable};
+pub use desk::Unavailable;
 pub use entry::{End, Named};
 pub use file::files_of;
+pub use health::{Health, Trouble};
 pub use line::{Candidate, Decision, Finish, Outcome};
 pub use verify::{Finding, Verified, Verifier};
 
-use self::desk::Desk;
+use self::desk::{Desk, Patience};
 use self::entry::Asked;
 use self::writer::Writer;
 use crate::agent::config::AuditConfig;
@@ -51,7 +54,7 @@ const OPENING: Duration = Duration::from_secs(2);
 pub struct Audit {
     desk: Option<Arc<Desk>>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    /// The tasks that carry word between the calls and the writer.
+    /// The tasks that write at the end of a turn, wake calls, and watch the thread.
     carriers: Vec<AbortHandle>,
 }
 
@@ -70,20 +73,25 @@ impl Audit {
         if !config.enabled {
             return Self::off();
         }
-        let desk = Arc::new(Desk::new());
-        let writer = Writer::new(Arc::clone(&desk), config.clone()).spawn();
+        Self::start_with(Writer::new(config.clone()), Patience::USUAL)
+    }
+
+    fn start_with(writer: Writer, patience: Patience) -> Self {
+        let desk = Arc::new(Desk::new(patience));
+        let writer = writer.spawn(Arc::clone(&desk));
         if let Err(error) = &writer {
             tracing::error!(%error, "there is no thread for the audit log: no call is taken");
             let trouble = Trouble {
                 since: SystemTime::now(),
                 why: format!("there is no thread to write it: {error}; restart the agent"),
             };
-            desk.set_trouble(Some(trouble), 0);
+            desk.unwell(trouble, 0);
         }
         desk.wait_until_opened(OPENING);
         let carriers = [
-            tokio::spawn(Arc::clone(&desk).carry_to_writer()).abort_handle(),
+            tokio::spawn(Arc::clone(&desk).write_turns()).abort_handle(),
             tokio::spawn(Arc::clone(&desk).carry_to_calls()).abort_handle(),
+            tokio::spawn(Arc::clone(&desk).watch_thread()).abort_handle(),
         ];
         Self {
             desk: Some(desk),

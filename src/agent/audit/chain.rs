@@ -7,7 +7,8 @@
 //! {"v":1,"seq":7,"time":"…","kind":"call",…,"prev":"<hash of line 6>","hash":"<hash of all before ,"hash">"}
 //! ```
 
-use std::fmt::{self, Write as _};
+use std::fmt;
+use std::io::Write as _;
 use std::str::FromStr;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -170,17 +171,15 @@ impl Head {
     ) -> Result<Self, serde_json::Error> {
         let begin = lines.len();
         let sequence = self.sequence + 1;
-        let mut text = String::new();
-        // Writing to a string does not fail.
+        // Writing to memory does not fail.
         let _ = write!(
-            text,
-            "{{\"v\":{VERSION},\"seq\":{sequence},\"time\":\"{time}\","
+            lines,
+            "{{\"v\":{VERSION},\"seq\":{sequence},\"time\":\"{time}\""
         );
-        lines.extend_from_slice(text.as_bytes());
         let open = lines.len();
         serde_json::to_writer(&mut *lines, fields)?;
         // Their braces go, so that they stand among the line's own.
-        lines.remove(open);
+        lines[open] = b',';
         lines.pop();
         lines.extend_from_slice(b",\"prev\":\"");
         self.hash.push_to(lines);

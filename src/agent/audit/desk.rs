@@ -1,9 +1,24 @@
-//! Where calls hand in what is to be written, and where the thread that writes takes it from.
+//! Where calls hand in what is to be written, and where the pen lies: the writer, which one side holds at a time.
 //!
 //! Bounded: a call that has no room here is not begun, and each hands in two lines at most.
 //!
-//! Waking the other thread costs more than writing a line, so both sides wake each other once for many calls: two
-//! tasks beside the calls carry the word, at the end of a turn of the runtime.
+//! # Who writes
+//!
+//! A line takes some 2 µs to write, and waking another thread and being woken by it twenty times as much. So the
+//! runtime itself writes, once for all lines of one of its turns ([`turn`]), while that is safe: the log is well,
+//! and the last write came back soon. A thread ([`thread`]) does all that may take its time: opening, rotating,
+//! syncing, trying again, and the lines of calls that last.
+//!
+//! A slow disk must not hold up the links, which live on the runtime. After a write that took [`SLOW`], or a sync
+//! that did not come back within a second, the thread writes for the next [`SPELL`]: links so stand still for one write a
+//! minute at most. A disk that hangs mostly shows in a sync first.
+//!
+//! Whoever does not hang says so. The thread's write has not come back after [`HANGING`]: the runtime refuses calls until
+//! it does. The runtime's own write has not: the thread says in the log why the agent stands still, so that whoever finds
+//! it ended by a watchdog knows. Both end by themselves when the disk answers.
+
+mod thread;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,26 +26,58 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
 
+pub(super) use thread::Work;
+
 use super::chain::Head;
 use super::entry::{Asked, Entry, Which};
+use super::health::{Health, Trouble};
+use super::writer::Writer;
 
 /// Calls that may be under way or wait to be written, over all connections. Each holds its head of a few
 /// hundred bytes, which it holds anyway while it is under way.
 const MAX_CALLS: usize = 65_536;
 /// A call that has lasted so long gets a line that says that it lasts.
 const LASTING: Duration = Duration::from_secs(10);
+/// A write to the page cache takes microseconds; one that takes so long waits for the disk. A link that stands still so
+/// long is not noticed.
+const SLOW: Duration = Duration::from_millis(20);
+/// How long the thread writes after a slow write.
+const SPELL: Duration = Duration::from_secs(60);
+/// A write that has not come back after this hangs: disks that spin up, and arrays that fail over, take less.
+const HANGING: Duration = Duration::from_secs(5);
 
 /// The desk.
 #[derive(Debug)]
 pub(super) struct Desk {
     state: Mutex<State>,
+    patience: Patience,
+    /// For the thread.
     bell: Condvar,
-    /// The writer has tried to open the file.
+    /// The thread has tried to open the file.
     opened: Condvar,
-    /// Something waits for the writer.
+    /// Lines wait for the end of the runtime's turn.
     handed_in: Notify,
-    /// Something waits for the calls.
+    /// Something was left to the thread.
+    left: Notify,
+    /// The thread has written lines of calls that wait for that.
     written: Notify,
+}
+
+/// What is slow, and what hangs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    pub(super) slow: Duration,
+    pub(super) spell: Duration,
+    pub(super) hanging: Duration,
+}
+
+/// Who holds the pen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hand {
+    /// At the end of one of its turns.
+    Runtime,
+    /// Whenever that is not safe.
+    Thread,
 }
 
 #[derive(Debug)]
@@ -42,6 +89,8 @@ struct State {
     has_been_opened: bool,
     /// Calls under way that have no line yet, in the order in which they began.
     young: BTreeMap<u64, Arc<Entry>>,
+    /// Calls under way whose `open` was handed in.
+    lasting: BTreeMap<u64, Arc<Entry>>,
     /// Calls under way or waiting.
     calls: usize,
     begun: u64,
@@ -49,15 +98,43 @@ struct State {
     is_stopping: bool,
     has_stopped: bool,
     health: Health,
+    pen: Pen,
 }
 
-/// How the writer sleeps.
+/// Where the pen is.
+#[derive(Debug)]
+struct Pen {
+    /// The writer, while nobody holds it.
+    writer: Option<Box<Writer>>,
+    /// Who holds it, and since when, or since the last batch of lines.
+    held: Option<(Hand, Instant)>,
+    /// When the thread is to take it next.
+    alarm: Option<Instant>,
+    /// The thread is to take it now.
+    is_left_to_thread: bool,
+    /// From when on the runtime may write; never without.
+    runtime_from: Option<Instant>,
+    /// Calls are refused because the thread's write does not come back.
+    hang: Option<Hang>,
+    /// The thread has said that the runtime's write does not come back.
+    is_told: bool,
+}
+
+/// A write of the thread that does not come back.
+#[derive(Debug, Clone)]
+pub(super) struct Hang {
+    pub(super) told: Trouble,
+    /// Calls refused before it.
+    pub(super) refused_before: u64,
+}
+
+/// How the thread sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sleep {
     /// It is at work.
     Awake,
-    /// It looks again before any call that begins now has lasted.
-    Light,
+    /// It looks again at this time, before any call that begins now has lasted.
+    Until(Instant),
     /// Nothing is under way, and it has no alarm.
     Deep,
 }
@@ -69,35 +146,18 @@ pub(super) struct Note {
     pub(super) which: Which,
 }
 
-/// What the desk knows of the log.
-#[derive(Debug, Clone)]
-pub struct Health {
-    /// How far the chain has come in the file.
-    pub head: Option<Head>,
-    /// Why nothing can be written, and since when.
-    pub trouble: Option<Trouble>,
-    /// Calls refused because nothing could be written, since the daemon started.
-    pub refused: u64,
-    /// Lines of a further target that it did not take, since the daemon started.
-    pub not_sent: u64,
-    /// Lines that wait.
-    pub waiting: usize,
-}
-
-/// Why nothing can be written.
-#[derive(Debug, Clone)]
-pub struct Trouble {
-    /// Since when.
-    pub since: SystemTime,
-    /// Why, and what to do.
-    pub why: String,
-}
-
-/// What the writer is to do next.
-#[derive(Debug)]
-pub(super) struct Work {
-    pub(super) notes: Vec<Note>,
-    pub(super) is_stopping: bool,
+/// Lines that are in the file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Batch {
+    /// How many, and how long.
+    pub(super) lines: u64,
+    pub(super) bytes: u64,
+    /// Calls that need no place any more.
+    pub(super) ended: usize,
+    /// Lines that wait still.
+    pub(super) waiting: usize,
+    /// The chain with them.
+    pub(super) head: Head,
 }
 
 /// Why a call is not begun: it could not be written down.
@@ -105,34 +165,44 @@ pub(super) struct Work {
 #[error("the private side cannot write its audit log")]
 pub struct Unavailable;
 
+impl Patience {
+    pub(super) const USUAL: Self = Self {
+        slow: SLOW,
+        spell: SPELL,
+        hanging: HANGING,
+    };
+}
+
 impl Desk {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(patience: Patience) -> Self {
         Self {
             state: Mutex::new(State {
                 waiting: Vec::new(),
                 released: Vec::new(),
                 has_been_opened: false,
                 young: BTreeMap::new(),
+                lasting: BTreeMap::new(),
                 calls: 0,
                 begun: 0,
                 sleep: Sleep::Awake,
                 is_stopping: false,
                 has_stopped: false,
-                health: Health {
-                    head: None,
-                    // Until the file has been opened.
-                    trouble: Some(Trouble {
-                        since: SystemTime::now(),
-                        why: "the file has not been opened yet".to_owned(),
-                    }),
-                    refused: 0,
-                    not_sent: 0,
-                    waiting: 0,
+                health: Health::unopened(),
+                pen: Pen {
+                    writer: None,
+                    held: None,
+                    alarm: None,
+                    is_left_to_thread: false,
+                    runtime_from: None,
+                    hang: None,
+                    is_told: false,
                 },
             }),
+            patience,
             bell: Condvar::new(),
             opened: Condvar::new(),
             handed_in: Notify::new(),
+            left: Notify::new(),
             written: Notify::new(),
         }
     }
@@ -140,7 +210,8 @@ impl Desk {
     /// Takes a call in, if it can be written down.
     pub(super) fn begin(&self, asked: Asked) -> Result<(u64, Arc<Entry>), Unavailable> {
         let mut state = self.lock();
-        if state.health.trouble.is_some() || state.has_stopped || state.calls >= MAX_CALLS {
+        let is_closed = state.is_stopping || state.has_stopped;
+        if state.health.trouble.is_some() || is_closed || state.calls >= MAX_CALLS {
             state.health.refused += 1;
             return Err(Unavailable);
         }
@@ -148,7 +219,7 @@ impl Desk {
         let number = state.begun;
         state.begun += 1;
         state.calls += 1;
-        // Not from light sleep: a wake for each call that begins would cost as much as writing its line.
+        // Not from light sleep: a wake for each call that begins would cost more than writing its line.
         if state.sleep == Sleep::Deep {
             self.wake(&mut state);
         }
@@ -159,32 +230,18 @@ impl Desk {
     /// Hands in a line of a call.
     pub(super) fn hand_in(&self, number: u64, note: Note) {
         let mut state = self.lock();
-        state.young.remove(&number);
-        state.waiting.push(note);
-        if state.sleep != Sleep::Awake {
+        let known = state.young.remove(&number);
+        let known = known.or_else(|| state.lasting.remove(&number));
+        // Of a call that was cut off by the end of the log that has its line already.
+        let Some(entry) = known else { return };
+        if note.which == Which::Open {
+            state.lasting.insert(number, entry);
+        }
+        // For the first: all others of this turn come along.
+        if state.waiting.is_empty() {
             self.handed_in.notify_one();
         }
-    }
-
-    /// Wakes the writer for all that was handed in during a turn of the runtime, again and again.
-    pub(super) async fn carry_to_writer(self: Arc<Self>) {
-        loop {
-            self.handed_in.notified().await;
-            // Comes back after all that can be done now was done, and the sockets were looked at.
-            tokio::task::yield_now().await;
-            let mut state = self.lock();
-            if state.sleep != Sleep::Awake && !state.waiting.is_empty() {
-                self.wake(&mut state);
-            }
-        }
-    }
-
-    /// Wakes the calls whose lines were written, again and again.
-    pub(super) async fn carry_to_calls(self: Arc<Self>) {
-        loop {
-            self.written.notified().await;
-            self.wake_calls();
-        }
+        state.waiting.push(note);
     }
 
     /// Wakes the calls whose lines were written.
@@ -195,91 +252,93 @@ impl Desk {
         }
     }
 
+    /// These lines are in the file.
+    pub(super) fn release(
+        &self,
+        hand: Hand,
+        written: impl Iterator<Item = Arc<Entry>>,
+        batch: Batch,
+    ) {
+        let mut state = self.lock();
+        state.released.extend(written);
+        // The runtime wakes them itself, as soon as it has laid down the pen.
+        if hand == Hand::Thread {
+            self.written.notify_one();
+        }
+        state.calls = state.calls.saturating_sub(batch.ended);
+        let health = &mut state.health;
+        health.head = Some(batch.head);
+        health.waiting = batch.waiting;
+        health.lines_written += batch.lines;
+        health.bytes_written += batch.bytes;
+        if let Some((_, since)) = &mut state.pen.held {
+            *since = Instant::now();
+        }
+    }
+
+    /// How long the last write took. After a slow one the thread writes for a while.
+    pub(super) fn took(&self, hand: Hand, time: Duration) {
+        if time < self.patience.slow {
+            return;
+        }
+        let is_first = self.mistrust();
+        if is_first && hand == Hand::Runtime {
+            let (took, spell) = (time, self.patience.spell);
+            tracing::warn!(
+                ?took,
+                "a write to the audit log was slow; for the next {spell:?} a thread of its own writes it"
+            );
+        }
+    }
+
+    /// The disk is slow: the thread writes for a while. Tells whether it did not do so already.
+    pub(super) fn mistrust(&self) -> bool {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.health.slow_writes += 1;
+        let from = &mut state.pen.runtime_from;
+        let is_first = from.is_some_and(|from| from <= now);
+        *from = from.map(|_| now + self.patience.spell);
+        is_first
+    }
+
+    /// The log is open, and taken calls in from now on. `runtime_may` write, unless each write waits for the disk.
+    pub(super) fn well(&self, runtime_may: bool) {
+        let mut state = self.lock();
+        state.health.trouble = None;
+        state.health.waiting = 0;
+        let now = Instant::now();
+        state.pen.runtime_from = match (runtime_may, state.pen.runtime_from) {
+            (false, _) => None,
+            (true, from) => from.or(Some(now)),
+        };
+        state.open(&self.opened);
+    }
+
+    /// Refuses calls from now on.
+    pub(super) fn unwell(&self, trouble: Trouble, waiting: usize) {
+        let mut state = self.lock();
+        state.pen.hang = None;
+        state.health.trouble = Some(trouble);
+        state.health.waiting = waiting;
+        state.health.write_failures += 1;
+        state.open(&self.opened);
+    }
+
+    /// The end of a hang, if there was one: calls are taken again.
+    pub(super) fn take_hang(&self) -> Option<Hang> {
+        let mut state = self.lock();
+        let hang = state.pen.hang.take()?;
+        state.health.trouble = None;
+        Some(hang)
+    }
+
     /// Waits until the file was opened, or could not be. Blocks.
     pub(super) fn wait_until_opened(&self, patience: Duration) {
         let state = self.lock();
         let waiting = |state: &mut State| !state.has_been_opened;
         // Later it opens all the same, and no call is taken before.
         drop(self.opened.wait_timeout_while(state, patience, waiting));
-    }
-
-    /// Waits for something to do, no longer than `alarm`.
-    pub(super) fn wait(&self, alarm: Option<Duration>) -> Work {
-        let mut state = self.lock();
-        let until = alarm.map(|alarm| Instant::now() + alarm);
-        let mut has_dozed = false;
-        loop {
-            let now = Instant::now();
-            let lasting = state.lasting(now);
-            if !state.waiting.is_empty()
-                || lasting
-                || state.is_stopping
-                || until.is_some_and(|until| until <= now)
-            {
-                break;
-            }
-            let eldest = state.young.first_key_value();
-            let aging = match eldest {
-                Some((_, entry)) => Some(LASTING.saturating_sub(entry.age(now))),
-                None => (!has_dozed).then_some(LASTING),
-            };
-            let alarm = until
-                .map(|until| until - now)
-                .into_iter()
-                .chain(aging)
-                .min();
-            state = match alarm {
-                Some(alarm) => {
-                    state.sleep = Sleep::Light;
-                    let waited = self.bell.wait_timeout(state, alarm);
-                    let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-                    has_dozed = timeout.timed_out();
-                    state
-                }
-                None => {
-                    state.sleep = Sleep::Deep;
-                    let woken = self.bell.wait(state);
-                    woken.unwrap_or_else(PoisonError::into_inner)
-                }
-            };
-            state.sleep = Sleep::Awake;
-        }
-        let now = Instant::now();
-        while state.lasting(now)
-            && let Some((_, entry)) = state.young.pop_first()
-        {
-            let which = Which::Open;
-            state.waiting.push(Note { entry, which });
-        }
-        Work {
-            notes: std::mem::take(&mut state.waiting),
-            is_stopping: state.is_stopping,
-        }
-    }
-
-    /// The lines of these calls are written, and so many of them need no place any more.
-    pub(super) fn release(
-        &self,
-        written: impl Iterator<Item = Arc<Entry>>,
-        calls: usize,
-        head: Head,
-        waiting: usize,
-    ) {
-        let mut state = self.lock();
-        state.released.extend(written);
-        self.written.notify_one();
-        state.calls = state.calls.saturating_sub(calls);
-        state.health.head = Some(head);
-        state.health.waiting = waiting;
-    }
-
-    /// Takes calls in, or refuses them, from now on.
-    pub(super) fn set_trouble(&self, trouble: Option<Trouble>, waiting: usize) {
-        let mut state = self.lock();
-        state.health.trouble = trouble;
-        state.health.waiting = waiting;
-        state.has_been_opened = true;
-        self.opened.notify_all();
     }
 
     /// Counts lines that a further target did not take.
@@ -292,16 +351,23 @@ impl Desk {
         self.lock().health.clone()
     }
 
-    /// Lets the writer end once it has written what was handed in.
+    /// Lets the thread end once it has written what was handed in.
     pub(super) fn stop(&self) {
         let mut state = self.lock();
         state.is_stopping = true;
         self.wake(&mut state);
     }
 
-    /// The writer has ended: nothing is taken in any more.
+    /// The thread has ended: nothing is taken in any more.
     pub(super) fn close(&self) {
         self.lock().has_stopped = true;
+    }
+
+    /// Nobody holds the pen, or is about to.
+    #[cfg(test)]
+    pub(super) fn pen_lies(&self) -> bool {
+        let state = self.lock();
+        state.pen.writer.is_some() && !state.pen.is_left_to_thread
     }
 
     fn wake(&self, state: &mut State) {
@@ -315,9 +381,42 @@ impl Desk {
 }
 
 impl State {
+    fn open(&mut self, opened: &Condvar) {
+        self.has_been_opened = true;
+        opened.notify_all();
+    }
+
     /// Whether the eldest of the calls under way has lasted.
-    fn lasting(&self, now: Instant) -> bool {
+    fn has_lasting(&self, now: Instant) -> bool {
         let eldest = self.young.first_key_value();
         eldest.is_some_and(|(_, entry)| entry.age(now) >= LASTING)
+    }
+
+    /// Takes the pen, with all that waits.
+    fn take_pen(&mut self, hand: Hand, now: Instant) -> Option<Box<Writer>> {
+        let mut writer = self.pen.writer.take()?;
+        self.pen.held = Some((hand, now));
+        self.pen.is_told = false;
+        writer.take_in(&mut self.waiting);
+        Some(writer)
+    }
+
+    /// Lays the pen down.
+    fn lay_down(&mut self, writer: Box<Writer>) {
+        self.pen.alarm = writer.alarm();
+        self.pen.held = None;
+        self.pen.writer = Some(writer);
+    }
+}
+
+/// The trouble of a write that does not come back.
+fn hanging(for_so_long: Duration) -> Trouble {
+    let since = SystemTime::now();
+    Trouble {
+        since: since.checked_sub(for_so_long).unwrap_or(since),
+        why: format!(
+            "a write to it has not come back for {} seconds; look at its disk, and at what the kernel says of it",
+            for_so_long.as_secs().max(1)
+        ),
     }
 }

@@ -24,8 +24,10 @@ const SYSLOG: &str = "/dev/log";
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The targets that are configured.
+#[derive(Debug)]
 pub(super) struct Targets(Vec<Target>);
 
+#[derive(Debug)]
 struct Target {
     also: Also,
     path: &'static str,

@@ -1,22 +1,23 @@
-//! The thread that writes: takes all lines that wait, writes them with one call, then answers for all.
+//! The pen: takes all lines that wait, writes them with one call, then answers for all.
 //!
 //! Nothing is answered for before it is in the file. What cannot be written is kept and tried again, and
-//! meanwhile no call is begun.
+//! meanwhile no call is begun. The runtime, when it holds the pen, does nothing but write and look; all that may take
+//! its time it leaves to the thread.
 
-use std::fs::File;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt::Write as _;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::fcntl::Flock;
 use tracing::{error, info, warn};
 
 use super::chain::Head;
-use super::desk::{Desk, Note, Trouble};
+use super::desk::{Batch, Desk, Hand, Hang, Note, Work};
 use super::entry::Which;
 use super::file::{FileError, LogFile, Removed, Tail, Torn};
+use super::health::Trouble;
 use super::line::{Daemon, Fields};
+use super::syncer::Syncer;
 use super::target::Targets;
 use crate::agent::config::{AuditConfig, Sync};
 use crate::error_chain::chain;
@@ -30,12 +31,12 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The first try after a failure, and the longest time between two tries.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// The writer and the thread that syncs need little: neither recurses.
-const STACK_BYTES: usize = 256 * 1024;
+/// The thread that writes and the one that syncs need little: neither recurses.
+pub(super) const STACK_BYTES: usize = 256 * 1024;
 
-/// The writer, with what it knows of the file.
+/// The pen, with what it knows of the file.
+#[derive(Debug)]
 pub(super) struct Writer {
-    desk: Arc<Desk>,
     config: AuditConfig,
     log: Option<LogFile>,
     /// How far the chain has come in the file; nothing before the first opening.
@@ -44,6 +45,7 @@ pub(super) struct Writer {
     remarks: Vec<Remark>,
     backlog: Vec<Note>,
     buffer: Vec<u8>,
+    time: String,
     /// When the file that is written to was begun, by the wall clock.
     begun: SystemTime,
     trouble: Option<Standstill>,
@@ -53,18 +55,32 @@ pub(super) struct Writer {
     sync_due: Option<Instant>,
     syncer: Option<Syncer>,
     targets: Targets,
+    #[cfg(test)]
+    gate: super::tests::Gate,
+}
+
+/// How far the pen came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// All that could be done now was done.
+    Done,
+    /// There is more to do, which is for the thread.
+    Left,
 }
 
 /// A line of the log about itself.
+#[derive(Debug)]
 enum Remark {
     Start,
     Stop,
     Torn(Torn),
     Pruned(Removed),
-    Resumed(Trouble),
+    /// With the number of calls that were refused meanwhile.
+    Resumed(Trouble, u64),
 }
 
 /// Nothing can be written.
+#[derive(Debug)]
 struct Standstill {
     told: Trouble,
     refused_before: u64,
@@ -72,94 +88,125 @@ struct Standstill {
     delay: Duration,
 }
 
-/// Syncs on a thread of its own, since a disk may take longer for it than callers should wait.
-struct Syncer {
-    files: SyncSender<Arc<Flock<File>>>,
-    failure: Arc<Mutex<Option<std::io::Error>>>,
-}
-
 impl Writer {
-    pub(super) fn new(desk: Arc<Desk>, config: AuditConfig) -> Self {
-        let now = Instant::now();
+    pub(super) fn new(config: AuditConfig) -> Self {
         let targets = Targets::new(&config.also);
         Self {
-            desk,
             config,
             log: None,
             head: None,
             remarks: vec![Remark::Start],
             backlog: Vec::new(),
             buffer: Vec::new(),
+            time: String::new(),
             begun: SystemTime::now(),
             trouble: None,
             is_announced: false,
-            last_look: now,
+            last_look: Instant::now(),
             sync_due: None,
             syncer: None,
             targets,
+            #[cfg(test)]
+            gate: super::tests::Gate::default(),
         }
     }
 
-    /// Runs on a thread of its own until the desk says stop.
+    #[cfg(test)]
+    pub(super) fn through(mut self, gate: &super::tests::Gate) -> Self {
+        self.gate = gate.clone();
+        self
+    }
+
+    /// Runs a thread that opens the file and then shares the pen with the runtime, until the desk says stop.
     ///
     /// # Errors
     /// When there can be no thread.
-    pub(super) fn spawn(self) -> std::io::Result<thread::JoinHandle<()>> {
+    pub(super) fn spawn(self, desk: Arc<Desk>) -> std::io::Result<thread::JoinHandle<()>> {
         let thread = thread::Builder::new().name("audit".to_owned());
-        thread.stack_size(STACK_BYTES).spawn(move || self.run())
+        thread
+            .stack_size(STACK_BYTES)
+            .spawn(move || Box::new(self).run(&desk))
     }
 
-    fn run(mut self) {
-        self.open();
+    fn run(mut self: Box<Self>, desk: &Desk) {
+        self.open(desk);
         loop {
-            self.go_on();
-            let work = self.desk.wait(self.alarm());
-            self.backlog.extend(work.notes);
-            if work.is_stopping {
+            self.go_on(desk, Hand::Thread);
+            let Work {
+                writer,
+                is_stopping,
+            } = desk.wait(self);
+            self = writer;
+            if is_stopping {
                 break;
             }
         }
         if let Some(trouble) = &mut self.trouble {
             trouble.retry_at = Instant::now();
         }
-        self.go_on();
+        self.go_on(desk, Hand::Thread);
         // After the last call.
         self.remarks.push(Remark::Stop);
-        self.go_on();
+        self.go_on(desk, Hand::Thread);
         if let (Some(log), Some(head)) = (&self.log, self.head) {
             if let Err(error) = log.sync() {
                 error!(error = %chain(&error), "the end of the audit log is not on the disk");
             }
             info!(line = head.sequence, hash = %head.hash, "the audit log was closed");
         }
-        self.desk.close();
+        desk.close();
+    }
+
+    /// Takes lines in, in their order.
+    pub(super) fn take_in(&mut self, notes: &mut Vec<Note>) {
+        self.backlog.append(notes);
     }
 
     /// Writes what there is to write, as far as that works.
-    fn go_on(&mut self) {
+    pub(super) fn go_on(&mut self, desk: &Desk, hand: Hand) -> Progress {
         if let Some(trouble) = &self.trouble
             && trouble.retry_at <= Instant::now()
         {
-            self.open();
+            self.open(desk);
         }
         if self.log.is_none() {
-            return;
+            return Progress::Done;
         }
-        if let Err(error) = self.commit().and_then(|()| self.sync_if_due()) {
-            self.fail(&error);
-        }
+        let gone_on = self.commit(desk, hand).and_then(|progress| match hand {
+            Hand::Runtime => Ok(progress),
+            Hand::Thread => self
+                .sync_if_due(desk)
+                .and_then(|()| self.go_on_after_hang(desk)),
+        });
+        gone_on.unwrap_or_else(|error| {
+            self.fail(desk, &error);
+            Progress::Done
+        })
     }
 
-    /// How long there is nothing to do unless a line comes.
-    fn alarm(&self) -> Option<Duration> {
-        let now = Instant::now();
+    /// Tells of a write, or another step, that came back late, and that calls were refused meanwhile.
+    fn go_on_after_hang(&mut self, desk: &Desk) -> Result<Progress, FileError> {
+        let Some(Hang {
+            told,
+            refused_before,
+        }) = desk.take_hang()
+        else {
+            return Ok(Progress::Done);
+        };
+        let refused = desk.health().refused - refused_before;
+        info!(since = %seconds(told.since), refused, "the audit log is written again, and calls are taken");
+        self.remarks.push(Remark::Resumed(told, refused));
+        self.commit(desk, Hand::Thread)
+    }
+
+    /// When there is something to do, unless a line comes before.
+    pub(super) fn alarm(&self) -> Option<Instant> {
         let retry = self.trouble.as_ref().map(|trouble| trouble.retry_at);
-        let next = retry.into_iter().chain(self.sync_due).min();
-        next.map(|next| next.saturating_duration_since(now))
+        retry.into_iter().chain(self.sync_due).min()
     }
 
     /// Opens the file and sees how far the chain has come in it.
-    fn open(&mut self) {
+    fn open(&mut self, desk: &Desk) {
         let opened = LogFile::open(&self.config.file).and_then(|(mut log, tail)| {
             let found = match tail {
                 Tail::Empty | Tail::Foreign => Head::BEGINNING,
@@ -193,90 +240,123 @@ impl Writer {
                 self.log = Some(log);
                 self.last_look = Instant::now();
                 if let Some(Standstill { told, .. }) = &self.trouble {
-                    self.remarks.push(Remark::Resumed(told.clone()));
+                    let told = told.clone();
+                    let refused = desk.health().refused - self.refused_before();
+                    self.remarks.push(Remark::Resumed(told, refused));
                 }
             }
-            Err(error) => self.fail(&error),
+            Err(error) => self.fail(desk, &error),
         }
     }
 
     /// Writes everything that waits, in batches.
-    fn commit(&mut self) -> Result<(), FileError> {
+    fn commit(&mut self, desk: &Desk, hand: Hand) -> Result<Progress, FileError> {
         while !(self.remarks.is_empty() && self.backlog.is_empty()) {
             self.look()?;
-            self.rotate_if_due()?;
-            let (Some(mut head), Some(log)) = (self.head, &mut self.log) else {
-                return Ok(());
-            };
-            self.buffer.clear();
-            let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-            for remark in &self.remarks {
-                let since;
-                let fields = match remark {
-                    Remark::Start => Fields::Start(daemon()),
-                    Remark::Stop => Fields::Stop(daemon()),
-                    Remark::Torn(torn) => Fields::Torn {
-                        torn_bytes: torn.bytes,
-                        torn_hash: torn.hash.to_string(),
-                    },
-                    Remark::Pruned(removed) => Fields::Pruned {
-                        through: removed.through,
-                        files: removed.files,
-                    },
-                    Remark::Resumed(trouble) => {
-                        since = humantime::format_rfc3339_millis(trouble.since).to_string();
-                        let before = self.trouble.as_ref().map_or(0, |it| it.refused_before);
-                        Fields::Resumed {
-                            since: &since,
-                            refused: self.desk.health().refused - before,
-                            why: &trouble.why,
-                        }
-                    }
-                };
-                head = head
-                    .seal(&time, &fields, &mut self.buffer)
-                    .map_err(FileError::Line)?;
+            if self.rotate_if_due(hand)? == Progress::Left {
+                return Ok(Progress::Left);
             }
             let count = self.backlog.len().min(BATCH);
-            for Note { entry, which } in &self.backlog[..count] {
-                let fields = entry.fields(*which);
-                head = head
-                    .seal(&time, &fields, &mut self.buffer)
-                    .map_err(FileError::Line)?;
-            }
-            log.append(&self.buffer)?;
-            if self.config.sync == Sync::Always {
-                log.sync()?;
-            } else if self.sync_due.is_none() {
-                self.sync_due = Some(Instant::now() + SYNC_INTERVAL);
-            }
+            let Some(head) = self.seal(count)? else {
+                return Ok(Progress::Done);
+            };
+            let begun = Instant::now();
+            self.append()?;
+            desk.took(hand, begun.elapsed());
             self.head = Some(head);
-            self.remarks.clear();
-            self.answer_for(count, head);
-            self.targets.send(&self.buffer, &self.desk);
+            self.answer_for(count, head, desk, hand);
+            self.targets.send(&self.buffer, desk);
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Makes the lines of all remarks and of so many calls; the chain with them.
+    fn seal(&mut self, count: usize) -> Result<Option<Head>, FileError> {
+        let Some(mut head) = self.head else {
+            return Ok(None);
+        };
+        self.buffer.clear();
+        self.time.clear();
+        // Writing to a string does not fail.
+        let _ = write!(self.time, "{}", milliseconds(SystemTime::now()));
+        for remark in &self.remarks {
+            let since;
+            let fields = match remark {
+                Remark::Start => Fields::Start(daemon()),
+                Remark::Stop => Fields::Stop(daemon()),
+                Remark::Torn(torn) => Fields::Torn {
+                    torn_bytes: torn.bytes,
+                    torn_hash: torn.hash.to_string(),
+                },
+                Remark::Pruned(removed) => Fields::Pruned {
+                    through: removed.through,
+                    files: removed.files,
+                },
+                Remark::Resumed(trouble, refused) => {
+                    since = milliseconds(trouble.since).to_string();
+                    Fields::Resumed {
+                        since: &since,
+                        refused: *refused,
+                        why: &trouble.why,
+                    }
+                }
+            };
+            head = head
+                .seal(&self.time, &fields, &mut self.buffer)
+                .map_err(FileError::Line)?;
+        }
+        for Note { entry, which } in &self.backlog[..count] {
+            let fields = entry.fields(*which);
+            head = head
+                .seal(&self.time, &fields, &mut self.buffer)
+                .map_err(FileError::Line)?;
+        }
+        Ok(Some(head))
+    }
+
+    /// Puts the lines that were made into the file, and on the disk where that is asked for.
+    fn append(&mut self) -> Result<(), FileError> {
+        let Some(log) = &mut self.log else {
+            return Ok(());
+        };
+        #[cfg(test)]
+        self.gate.pass();
+        log.append(&self.buffer)?;
+        match self.config.sync {
+            Sync::Always => log.sync()?,
+            Sync::Second => {
+                let due = || Instant::now() + SYNC_INTERVAL;
+                self.sync_due.get_or_insert_with(due);
+            }
         }
         Ok(())
     }
 
-    /// The first lines that wait are in the file.
-    fn answer_for(&mut self, count: usize, head: Head) {
+    /// The lines that were made are in the file.
+    fn answer_for(&mut self, count: usize, head: Head, desk: &Desk, hand: Hand) {
+        let runtime_may = self.config.sync == Sync::Second;
         if let Some(trouble) = self.trouble.take() {
-            let since = humantime::format_rfc3339_seconds(trouble.told.since);
-            info!(%since, "the audit log is written again, and calls are taken");
-            self.desk.set_trouble(None, 0);
+            info!(since = %seconds(trouble.told.since), "the audit log is written again, and calls are taken");
+            desk.well(runtime_may);
         } else if !self.is_announced {
             self.is_announced = true;
             info!(file = %self.config.file.display(), line = head.sequence, hash = %head.hash, "the audit log is open");
-            self.desk.set_trouble(None, 0);
+            desk.well(runtime_may);
         }
         let is_end = |note: &&Note| note.which == Which::End;
-        let ended = self.backlog.iter().take(count).filter(is_end).count();
-        let waiting = self.backlog.len() - count;
+        let batch = Batch {
+            lines: (self.remarks.len() + count) as u64,
+            bytes: self.buffer.len() as u64,
+            ended: self.backlog.iter().take(count).filter(is_end).count(),
+            waiting: self.backlog.len() - count,
+            head,
+        };
+        self.remarks.clear();
         let written = self.backlog.drain(..count).map(|Note { entry, which }| {
             entry.written(which);
             entry
         });
-        self.desk.release(written, ended, head, waiting);
+        desk.release(hand, written, batch);
     }
 
     /// Now and then, whether what is written arrives where it should.
@@ -290,8 +370,10 @@ impl Writer {
         Ok(())
     }
 
-    fn rotate_if_due(&mut self) -> Result<(), FileError> {
-        let Some(log) = &self.log else { return Ok(()) };
+    fn rotate_if_due(&mut self, hand: Hand) -> Result<Progress, FileError> {
+        let Some(log) = &self.log else {
+            return Ok(Progress::Done);
+        };
         // A clock that steps back makes a file younger, and one that steps forward older, no more.
         let age = self.begun.elapsed().unwrap_or_default();
         let is_due = log.length() >= self.config.max_size || age >= self.config.max_age;
@@ -299,20 +381,23 @@ impl Writer {
             self.begun = SystemTime::now();
         }
         let (true, Some(head)) = (is_due && log.length() > 0, self.head) else {
-            return Ok(());
+            return Ok(Progress::Done);
         };
+        if hand == Hand::Runtime {
+            return Ok(Progress::Left);
+        }
         let Some(log) = self.log.take() else {
-            return Ok(());
+            return Ok(Progress::Done);
         };
         let (log, removed) = log.rotate(head, self.config.keep)?;
         self.log = Some(log);
         self.begun = SystemTime::now();
         self.remarks.extend(removed.map(Remark::Pruned));
         info!(line = head.sequence, hash = %head.hash, "the audit log was rotated");
-        Ok(())
+        Ok(Progress::Done)
     }
 
-    fn sync_if_due(&mut self) -> Result<(), FileError> {
+    fn sync_if_due(&mut self, desk: &Desk) -> Result<(), FileError> {
         let Some(log) = &self.log else { return Ok(()) };
         if let Some(failure) = self.syncer.as_ref().and_then(Syncer::failure) {
             let path = self.config.file.clone();
@@ -333,10 +418,11 @@ impl Writer {
                 return log.sync();
             }
         };
-        self.sync_due = match syncer.files.try_send(log.handle()) {
-            Ok(()) => None,
-            // The disk is at it still.
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+        self.sync_due = match syncer.sync(log.handle()) {
+            true => None,
+            // The disk is at it still: writes may wait behind that, and the runtime should not.
+            false => {
+                desk.mistrust();
                 Some(Instant::now() + SYNC_INTERVAL)
             }
         };
@@ -344,7 +430,7 @@ impl Writer {
     }
 
     /// Lets the desk refuse calls, and says so once.
-    fn fail(&mut self, error: &FileError) {
+    fn fail(&mut self, desk: &Desk, error: &FileError) {
         self.log = None;
         self.sync_due = None;
         let why = chain(error).to_string();
@@ -354,7 +440,7 @@ impl Writer {
         };
         // What a failed try wanted to say of itself is said by the next one.
         self.remarks
-            .retain(|remark| !matches!(remark, Remark::Torn(_) | Remark::Resumed(_)));
+            .retain(|remark| !matches!(remark, Remark::Torn(_) | Remark::Resumed(..)));
         let retry_at = Instant::now() + delay;
         match &mut self.trouble {
             Some(trouble) => {
@@ -367,42 +453,36 @@ impl Writer {
             }
             None => {
                 error!(error = why, file = %self.config.file.display(), "the audit log cannot be written: no call is taken until it can");
-                let since = SystemTime::now();
+                // Where it hung before, since then.
+                let hang = desk.take_hang();
+                let since = hang
+                    .as_ref()
+                    .map_or_else(SystemTime::now, |hang| hang.told.since);
+                let refused = || desk.health().refused;
                 self.trouble = Some(Standstill {
                     told: Trouble { since, why },
-                    refused_before: self.desk.health().refused,
+                    refused_before: hang.map_or_else(refused, |hang| hang.refused_before),
                     retry_at,
                     delay,
                 });
             }
         }
-        let told = self.trouble.as_ref().map(|trouble| trouble.told.clone());
-        self.desk.set_trouble(told, self.backlog.len());
+        if let Some(trouble) = &self.trouble {
+            desk.unwell(trouble.told.clone(), self.backlog.len());
+        }
+    }
+
+    fn refused_before(&self) -> u64 {
+        self.trouble.as_ref().map_or(0, |it| it.refused_before)
     }
 }
 
-impl Syncer {
-    fn spawn() -> std::io::Result<Self> {
-        let (files, received): (_, Receiver<Arc<Flock<File>>>) = sync_channel(1);
-        let failure = Arc::new(Mutex::new(None));
-        let told = Arc::clone(&failure);
-        let thread = thread::Builder::new().name("audit-sync".to_owned());
-        thread.stack_size(STACK_BYTES).spawn(move || {
-            for file in received {
-                if let Err(error) = file.sync_data() {
-                    *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                }
-            }
-        })?;
-        Ok(Self { files, failure })
-    }
+fn milliseconds(time: SystemTime) -> humantime::Rfc3339Timestamp {
+    humantime::format_rfc3339_millis(time)
+}
 
-    fn failure(&self) -> Option<std::io::Error> {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
+fn seconds(time: SystemTime) -> humantime::Rfc3339Timestamp {
+    humantime::format_rfc3339_seconds(time)
 }
 
 fn daemon() -> Daemon<'static> {
