@@ -18,6 +18,8 @@ mod entry;
 mod file;
 mod health;
 mod line;
+mod remark;
+mod stopwatch;
 mod syncer;
 mod target;
 mod verify;

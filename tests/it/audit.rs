@@ -215,6 +215,34 @@ async fn a_killed_agent_leaves_every_answered_call_in_a_log_that_is_whole() {
     run(AGENT, &verify).await.succeeded();
 }
 
+#[tokio::test]
+async fn a_call_that_the_end_of_the_agent_cuts_off_has_its_line_before_the_last() {
+    let mut scene = Scene::around(Upstream::new(answers::hang).await).await;
+    let log = audit_file(scene.agent.home());
+    scene.agent.stop().await;
+    let file = scene.agent.home().file();
+    let config = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("drain_timeout = '1s'\n{config}")).unwrap();
+    scene.agent.go_on().await;
+    scene.relay.until_online(CONNECTION).await;
+    let mut caller = scene.caller().await;
+    let _hanging = caller.begin(caller.request("POST", "/hangs", body::empty()));
+    scene.upstream.until_called(1).await;
+    scene.agent.stop().await;
+    let lines = lines(&log);
+    let [.., call, stop] = &lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert_eq!(
+        (&call["path"], &call["outcome"]),
+        (&"/hangs".into(), &"unknown".into())
+    );
+    assert_eq!(
+        (&call["end"], &stop["kind"]),
+        (&"given-up".into(), &"stop".into())
+    );
+}
+
 fn audit_file(home: &AgentHome) -> PathBuf {
     home.state().join("audit.jsonl")
 }

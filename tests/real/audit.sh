@@ -1,8 +1,9 @@
 #!/bin/bash
-# The audit log on a disk that runs full, under kill -9 and with a clock that jumps: what cannot be written down is
-# refused before it is sent, calls resume by themselves, and every call that was answered has its line.
+# The audit log on a disk that runs full or hangs, under kill -9 and with a clock that jumps: what cannot be written
+# down is refused before it is sent, calls resume by themselves, and every call that was answered has its line.
 #
-# The small disk is a tmpfs in a mount namespace of this script's own, so nothing is left behind.
+# The small disk is a tmpfs, and the one that hangs a file system that is frozen, both in a mount namespace of this
+# script's own, so nothing is left behind.
 if [ "${AUDIT_IN_NAMESPACE:-}" != yes ] && [ "$(id -u)" = 0 ] && unshare --mount true 2>/dev/null; then
     exec unshare --mount env AUDIT_IN_NAMESPACE=yes "$0" "$@"
 fi
@@ -23,7 +24,12 @@ faketime=$(find /usr/lib /usr/local/lib -name libfaketime.so.1 2>/dev/null | hea
 disk=$work/disk
 install -d -m 700 "$disk"
 mount -t tmpfs -o "size=${DISK_MIB}m,mode=700" none "$disk" || give_up "a small disk is mounted"
-undo() { umount "$disk"; }
+hanging=$work/hanging
+mkdir "$hanging"
+undo() {
+    ! mountpoint -q "$hanging" || umount "$hanging"
+    umount "$disk"
+}
 log=$disk/audit.jsonl
 
 mkdir "$work/files"
@@ -101,3 +107,37 @@ check "and when it is back" wait_until 30 is 200 back
 check "the log is whole though its times step back" verified
 times_step_back() { ! sed 's/.*"time":"\([^"]*\)".*/\1/' "$log" | LC_ALL=C sort -c 2>/dev/null; }
 check "and they do" times_step_back
+
+# A disk that hangs. The first write that meets it is the runtime's own, and the agent stands still with it.
+truncate -s 16M "$work/image"
+if ! mkfs.ext4 -q "$work/image" >/dev/null 2>&1 || ! mount -o loop "$work/image" "$hanging" 2>/dev/null; then
+    skip "a disk that hangs" "no file system can be mounted from a file here"
+    exit 0
+fi
+log=$hanging/log/audit.jsonl
+install -d -m 700 "$hanging/log"
+printf '\n[audit]\nfile = "%s"\n' "$log" >>"$work/hung.toml.upstreams"
+upstream hung files "http://127.0.0.1:$port"
+start_agent hung
+connect hung
+hung() { call -m 3 -o "$work/answer" -w '%{http_code}' "$(url hung files)/page?id=$1"; }
+passes() { [ "$(hung "$1")" = 200 ]; }
+says_no() { [ "$(hung no)" = 503 ] && grep -q 'audit-unavailable' "$work/answer"; }
+freeze() { fsfreeze --freeze "$hanging"; }
+thaw() { fsfreeze --unfreeze "$hanging"; }
+# Before anything is ended: what writes to a frozen file system cannot even be killed.
+trap 'thaw 2>/dev/null || true; finish' EXIT
+check "calls pass before the disk hangs" wait_until 20 passes before
+freeze || give_up "the disk hangs"
+hung first >/dev/null 2>&1
+check "the agent's log says why it stands still" wait_until 30 grep -q 'the agent stands still' "$work/hung.log"
+thaw
+check "it goes on by itself" wait_until 30 passes after
+freeze || give_up "the disk hangs again"
+hung second >/dev/null 2>&1
+check "the next time calls are refused" wait_until 30 says_no
+check "agent status says so" eval 'agent hung status | grep -q "CANNOT BE WRITTEN"'
+thaw
+check "and resume by themselves" wait_until 30 passes again
+resumed() { grep -q '"kind":"resumed".*has not come back' "$log"; }
+check "the log tells of it, and is whole" eval 'resumed && agent hung audit verify'

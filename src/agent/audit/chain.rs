@@ -16,8 +16,7 @@ use serde::{Deserialize, Serialize};
 
 /// The version of the format.
 pub(super) const VERSION: u32 = 1;
-/// The longest line that is read back, in bytes: a head of 32 KiB in which every byte needs an escape,
-/// twice over. Nothing longer is written.
+/// The longest line that is read back, in bytes; what callers choose is cut long before. Nothing longer is written.
 pub(super) const MAX_LINE: usize = 256 * 1024;
 
 const HASH_LENGTH: usize = 32;
@@ -92,6 +91,17 @@ pub enum Flaw {
     Incomplete,
 }
 
+/// Why a line cannot be made, which is a defect.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SealError {
+    /// Its members cannot be written.
+    #[error("its members cannot be written")]
+    Members(#[source] serde_json::Error),
+    /// It would not be read back.
+    #[error("it would have {0} bytes, and none may have more than {MAX_LINE}")]
+    TooLong(usize),
+}
+
 #[derive(Deserialize)]
 struct Read {
     v: u32,
@@ -162,13 +172,13 @@ impl Head {
     /// serialises to, which must be an object with a `kind`.
     ///
     /// # Errors
-    /// When `fields` cannot be serialised; `lines` may then end with part of a line.
+    /// When `fields` cannot be serialised, or the line would be too long; `lines` may then end with part of a line.
     pub(super) fn seal(
         self,
         time: &str,
         fields: &impl Serialize,
         lines: &mut Vec<u8>,
-    ) -> Result<Self, serde_json::Error> {
+    ) -> Result<Self, SealError> {
         let begin = lines.len();
         let sequence = self.sequence + 1;
         // Writing to memory does not fail.
@@ -177,7 +187,7 @@ impl Head {
             "{{\"v\":{VERSION},\"seq\":{sequence},\"time\":\"{time}\""
         );
         let open = lines.len();
-        serde_json::to_writer(&mut *lines, fields)?;
+        serde_json::to_writer(&mut *lines, fields).map_err(SealError::Members)?;
         // Their braces go, so that they stand among the line's own.
         lines[open] = b',';
         lines.pop();
@@ -188,6 +198,10 @@ impl Head {
         lines.extend_from_slice(HASH_KEY);
         hash.push_to(lines);
         lines.extend_from_slice(LINE_END);
+        let length = lines.len() - begin;
+        if length > MAX_LINE {
+            return Err(SealError::TooLong(length));
+        }
         lines.push(b'\n');
         Ok(Self { sequence, hash })
     }
@@ -246,6 +260,8 @@ pub(super) fn read(line: &[u8]) -> Result<Sealed, Flaw> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::agent::audit::line::{Call, Daemon, Decision, Fields, Finish, Outcome};
 
@@ -278,6 +294,7 @@ mod tests {
             duration_ms: 12.345,
             outcome: Outcome::Known,
             end: Some(Finish::Whole),
+            cut: BTreeMap::new(),
         };
         let denied = Call {
             caller: None,
@@ -340,6 +357,13 @@ mod tests {
         assert_eq!(flaw(&other_version), Flaw::Version);
         let incomplete = sealed("{\"v\":1,\"seq\":1,\"kind\":\"x\",\"prev\":\"\"");
         assert_eq!(flaw(&incomplete), Flaw::Incomplete);
+    }
+
+    #[test]
+    fn no_line_is_made_that_would_not_be_read_back() {
+        let too_long = serde_json::json!({ "kind": "x".repeat(MAX_LINE) });
+        let made = Head::BEGINNING.seal("t", &too_long, &mut Vec::new());
+        assert!(matches!(made, Err(SealError::TooLong(_))));
     }
 
     fn sealed(hashed: &str) -> String {

@@ -276,7 +276,7 @@ impl Desk {
         }
     }
 
-    /// How long the last write took. After a slow one the thread writes for a while.
+    /// How long the last write has waited for the disk. After a slow one the thread writes for a while.
     pub(super) fn took(&self, hand: Hand, time: Duration) {
         if time < self.patience.slow {
             return;

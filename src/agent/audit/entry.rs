@@ -2,6 +2,7 @@
 //!
 //! Shared by the call's own task, the bodies that stream, and the thread that writes.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -231,7 +232,9 @@ impl Entry {
             duration_ms: milliseconds(duration),
             outcome: end.map_or_else(|| self.given_up().outcome, |end| end.outcome),
             end: end.map(|end| end.finish),
+            cut: BTreeMap::new(),
         };
+        let call = call.bounded(target.and_then(PathAndQuery::query));
         match which {
             Which::Open => Fields::Open(call),
             Which::End => Fields::Call(call),

@@ -8,7 +8,7 @@ mod tail;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 
-pub(super) use rotated::Removed;
+pub(super) use rotated::Doomed;
 pub use rotated::files_of;
 pub(super) use tail::{Tail, Torn};
 
-use super::chain::Head;
+use super::chain::{Head, SealError};
 use crate::atomic_file::{DirectoryError, check_private_directory};
 
 /// The log is the daemon's alone.
@@ -72,9 +72,21 @@ pub(super) enum FileError {
     /// The file is not in its place any more.
     #[error("{0:?} was moved or removed while it was written to")]
     Moved(PathBuf),
+    /// It has lines that neither this process wrote nor one before it.
+    #[error(
+        "{path:?} goes on to line {found} after line {last}, the last that this process wrote; move it away"
+    )]
+    Ahead {
+        /// The file.
+        path: PathBuf,
+        /// The last line of ours.
+        last: u64,
+        /// The last that was found.
+        found: u64,
+    },
     /// A line could not be made, which is a defect.
     #[error("a line could not be made")]
-    Line(#[source] serde_json::Error),
+    Line(#[source] SealError),
     /// The operating system refused a step.
     #[error("could not {action} {path:?}")]
     Io {
@@ -121,30 +133,67 @@ impl LogFile {
         };
         log.check_place()?;
         log.begun = tail::first_time(&log.file).map_err(FileError::io("read", path))?;
-        let tail = match tail::read(&log.file, length).map_err(FileError::io("read", path))? {
+        let tail = log.tail()?;
+        Ok((log, tail))
+    }
+
+    /// What is at its end; of an empty one, at that of the latest of those put aside.
+    fn tail(&self) -> Result<Tail, FileError> {
+        let path = &self.path;
+        let tail = tail::read(&self.file, self.length).map_err(FileError::io("read", path))?;
+        Ok(match tail {
             Tail::Empty => rotated::last_head(path)?.map_or(Tail::Empty, Tail::Whole),
-            Tail::Foreign => return Err(FileError::Foreign(path.to_owned())),
+            Tail::Foreign => return Err(FileError::Foreign(path.clone())),
             Tail::Torn(torn) if torn.head == Head::BEGINNING => {
                 let head = rotated::last_head(path)?.unwrap_or(torn.head);
                 Tail::Torn(Torn { head, ..torn })
             }
             tail @ (Tail::Whole(_) | Tail::Torn(_)) => tail,
-        };
-        Ok((log, tail))
+        })
     }
 
-    /// Appends whole lines: all of them, or none.
+    /// Appends whole lines.
     ///
     /// # Errors
-    /// When the system does not take them.
+    /// When the system does not take them. A part of them may stand there: [`cut_to`](Self::cut_to) what was before.
     pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), FileError> {
-        if let Err(error) = (&**self.file).write_all(lines) {
-            // So that a part of a line does not stay. If that fails, too, the next opening finds it.
-            self.file.set_len(self.length).unwrap_or_default();
-            return Err(FileError::io("write to", &self.path)(error));
-        }
+        (&**self.file)
+            .write_all(lines)
+            .map_err(FileError::io("write to", &self.path))?;
         self.length += lines.len() as u64;
         Ok(())
+    }
+
+    /// Cuts away what this process has just failed to write.
+    ///
+    /// # Errors
+    /// When the system refuses; [`withdraw`](Self::withdraw) it after the next opening.
+    pub(super) fn cut_to(&mut self, length: u64) -> Result<(), FileError> {
+        self.file
+            .set_len(length)
+            .map_err(FileError::io("shorten", &self.path))?;
+        self.length = length;
+        Ok(())
+    }
+
+    /// Cuts away what stands after `length`, if it is the beginning of these lines, which a former opening could
+    /// neither write nor cut away. Tells what is at the end then.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn withdraw(&mut self, length: u64, lines: &[u8]) -> Result<Tail, FileError> {
+        let remains = usize::try_from(self.length.saturating_sub(length)).unwrap_or(usize::MAX);
+        if let Some(expected) = lines.get(..remains)
+            && remains > 0
+        {
+            let mut found = vec![0; remains];
+            let read = self.file.read_exact_at(&mut found, length);
+            read.map_err(FileError::io("read", &self.path))?;
+            if found == expected {
+                self.cut_to(length)?;
+            }
+        }
+        self.tail()
     }
 
     /// Whether the file is still the one at its path, and has room.
@@ -181,8 +230,9 @@ impl LogFile {
         self.begun.as_deref()
     }
 
-    /// Puts the file aside under a name that ends with the number of its last line, and begins another;
-    /// removes the oldest of those that were put aside, so that `keep` remain.
+    /// Puts the file aside under a name that ends with the number of its last line, and begins another. Tells which
+    /// of those that were put aside are to be removed, so that `keep` remain: once a line says so, and not before, for
+    /// a kill in between would look as if somebody else had removed them.
     ///
     /// # Errors
     /// When the system refuses; the file is then in its place, or found there as empty.
@@ -190,12 +240,12 @@ impl LogFile {
         self,
         head: Head,
         keep: usize,
-    ) -> Result<(Self, Option<Removed>), FileError> {
+    ) -> Result<(Self, Option<Doomed>), FileError> {
         self.sync()?;
         let path = self.path;
         rotated::put_aside(&path, head)?;
         let file = open_locked(&path)?;
-        let removed = rotated::remove_oldest(&path, keep)?;
+        let doomed = rotated::oldest(&path, keep)?;
         let directory = directory_of(&path);
         File::open(directory)
             .and_then(|opened| opened.sync_all())
@@ -206,7 +256,7 @@ impl LogFile {
             length: 0,
             begun: None,
         };
-        Ok((log, removed))
+        Ok((log, doomed))
     }
 
     /// What syncs the file, for another thread.

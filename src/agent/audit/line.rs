@@ -2,11 +2,21 @@
 //!
 //! Pure. Never a body, never a header, never the value of a query parameter that the rule does not list.
 
+use std::collections::BTreeMap;
+
 use http::uri::PathAndQuery;
 use serde::Serialize;
 
 /// What stands for the value of a query parameter. The brackets cannot stand in a query themselves.
 const REDACTED: &str = "<redacted>";
+
+/// A path, and a query as it is shown, are cut after so many bytes: heads are shorter, unless somebody wants to fill
+/// the log. With every byte escaped a line stays shorter than the longest that is read back.
+const MAX_TARGET: usize = 32 * 1024;
+/// The same for what is words for people.
+const MAX_WORDS: usize = 4 * 1024;
+/// The same for names and labels.
+const MAX_NAME: usize = 256;
 
 /// What a line tells beside its time and its place in the chain. Members are only added within a version.
 #[derive(Debug, Serialize)]
@@ -99,6 +109,9 @@ pub(super) struct Call<'a> {
     pub outcome: Outcome,
     /// How the answer ended; nothing of a call that has not.
     pub end: Option<Finish>,
+    /// What was too long to stand here whole, by its member, with its length in bytes as it was asked for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub cut: BTreeMap<&'static str, usize>,
 }
 
 /// What candidate rules would deny, and why.
@@ -147,13 +160,52 @@ pub enum Finish {
     GivenUp,
 }
 
+impl Call<'_> {
+    /// The same with everything that somebody else has chosen cut to its bound; `query` is that of the call.
+    #[must_use]
+    pub(super) fn bounded(mut self, query: Option<&str>) -> Self {
+        let cut = &mut self.cut;
+        let mut bound = |name: &'static str, text: &mut &str, most: usize| {
+            if text.len() > most {
+                cut.insert(name, text.len());
+                *text = &text[..text.floor_char_boundary(most)];
+            }
+        };
+        bound("upstream", &mut self.upstream, MAX_NAME);
+        bound("method", &mut self.method, MAX_NAME);
+        bound("path", &mut self.path, MAX_TARGET);
+        let optional = [
+            ("caller", &mut self.caller, MAX_NAME),
+            ("request", &mut self.request, MAX_NAME),
+            ("request_id", &mut self.request_id, MAX_NAME),
+            ("rule", &mut self.rule, MAX_WORDS),
+            ("detail", &mut self.detail, MAX_WORDS),
+        ];
+        for (name, text, most) in optional {
+            if let Some(text) = text {
+                bound(name, text, most);
+            }
+        }
+        if let (Some(shown), Some(query)) = (&mut self.query, query)
+            && shown.len() > MAX_TARGET
+        {
+            shown.truncate(shown.floor_char_boundary(MAX_TARGET));
+            self.cut.insert("query", query.len());
+        }
+        self
+    }
+}
+
 /// The query of a call, with the values of those parameters only that are `listed`. A part without a
-/// name has no value that could be told from it, and is left out whole.
+/// name has no value that could be told from it, and is left out whole. Not much longer than what a line has room for.
 #[must_use]
 pub(super) fn redacted(target: &PathAndQuery, listed: &[String]) -> Option<String> {
     let query = target.query()?;
-    let mut shown = String::with_capacity(query.len() + REDACTED.len());
+    let mut shown = String::with_capacity(query.len().min(MAX_TARGET) + REDACTED.len());
     for (at, part) in query.split('&').enumerate() {
+        if shown.len() > MAX_TARGET {
+            break;
+        }
         if at > 0 {
             shown.push('&');
         }
@@ -196,5 +248,71 @@ mod tests {
         assert_eq!(shown("/x?B=2", &["b"]).unwrap(), "B=<redacted>");
         assert_eq!(shown("/x?", &[]).unwrap(), "");
         assert_eq!(shown("/x?a=b=c", &[]).unwrap(), "a=<redacted>");
+    }
+
+    #[test]
+    fn whatever_is_asked_for_a_line_is_short_enough_to_be_read_back() {
+        use crate::agent::audit::chain::{Head, MAX_LINE, read};
+
+        // Each byte needs an escape; a relay that means ill sends such queries.
+        let quotes = |count| "\"".repeat(count);
+        let controls = "\u{1}".repeat(100_000);
+        let target: PathAndQuery = format!("/{}?{}", quotes(60_000), "=&".repeat(2_000))
+            .parse()
+            .unwrap();
+        let query = target.query().unwrap();
+        let call = Call {
+            connection: "acme_to_widgets",
+            caller: Some(&controls),
+            request: Some(&controls),
+            request_id: Some(&controls),
+            upstream: &controls,
+            method: &controls,
+            websocket: false,
+            path: target.path(),
+            query: redacted(&target, &[]),
+            rule: Some(&controls),
+            decision: Decision::Denied,
+            reason: None,
+            detail: Some(&controls),
+            status: None,
+            request_bytes: u64::MAX,
+            response_bytes: u64::MAX,
+            duration_ms: f64::MAX,
+            outcome: Outcome::Unknown,
+            end: Some(Finish::GivenUp),
+            candidate: None,
+            cut: BTreeMap::new(),
+        };
+        let cut = call.clone().bounded(Some(query)).cut;
+        let told = |name: &str| cut.get(name).copied();
+        assert_eq!(told("path"), Some(target.path().len()));
+        assert_eq!(told("caller"), Some(controls.len()));
+        assert_eq!(told("query"), None, "it has room");
+
+        let long = quotes(60_000);
+        let with = |shown: &str| Call {
+            query: Some(shown.to_owned()),
+            ..call.clone()
+        };
+        let call = with(&long).bounded(Some(&long));
+        assert_eq!(call.cut.get("query"), Some(&60_000));
+        let mut lines = Vec::new();
+        let fields = Fields::Call(call);
+        Head::BEGINNING.seal("t", &fields, &mut lines).unwrap();
+        assert!(lines.len() <= MAX_LINE, "{}", lines.len());
+        assert!(lines.len() > MAX_LINE / 2, "the test is about long lines");
+        read(&lines[..lines.len() - 1]).unwrap();
+
+        let target: PathAndQuery = format!("/?{}", "=&".repeat(30_000)).parse().unwrap();
+        let shown = redacted(&target, &[]).unwrap();
+        assert!(shown.len() < MAX_TARGET + 100, "{}", shown.len());
+    }
+
+    #[test]
+    fn what_has_room_is_told_as_it_is() {
+        let target: PathAndQuery = "/x?a=1".parse().unwrap();
+        let shown = redacted(&target, &[]);
+        assert_eq!(shown.as_deref(), Some("a=<redacted>"));
     }
 }

@@ -1,16 +1,21 @@
 //! Accounts on one side, the file on the other.
 
+mod disk;
+mod gate;
+
 use std::fs;
 use std::io::BufReader;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Condvar;
 use std::time::Duration;
 
 use http::{Response, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub(super) use gate::Gate;
+use gate::Way;
 
 use super::*;
 use crate::agent::config::Sync;
@@ -170,188 +175,73 @@ async fn rotation_under_load_loses_no_line_and_breaks_no_chain() {
 }
 
 #[tokio::test]
-async fn the_runtime_writes_what_calls_hand_in() {
+async fn a_file_that_somebody_else_has_gone_on_with_is_not_written_to() {
     let place = Place::new();
-    let gate = Gate::default();
-    let audit = place.start_with(&gate, unhurried()).await;
-    assert_eq!(gate.passed(), [By::Thread], "the start");
-    place.refuse(&audit, "/a").await;
-    assert_eq!(gate.passed(), [By::Thread, By::Runtime]);
-    // All of one turn with one write.
-    until(|| audit.desk.as_ref().unwrap().pen_lies()).await;
-    let callers: Vec<_> = (0..5)
-        .map(|_| tokio::spawn(place.call(&audit, "/b").unwrap().refuse(refused())))
-        .collect();
-    for caller in callers {
-        caller.await.unwrap().unwrap();
-    }
-    assert_eq!(gate.passed(), [By::Thread, By::Runtime, By::Runtime]);
-    let health = audit.health().unwrap();
-    assert_eq!((health.lines_written, health.sequence()), (7, 7));
-    assert_eq!(health.bytes_written, place.text().len() as u64);
-    assert_eq!((health.write_failures, health.slow_writes), (0, 0));
-    audit.stop();
-    place.verify().unwrap();
-}
-
-#[tokio::test]
-async fn after_a_slow_write_the_thread_writes_for_a_while() {
-    let place = Place::new();
-    let gate = Gate::default();
-    let mut patience = Patience {
-        slow: Duration::from_millis(300),
-        ..unhurried()
+    let audit = place.start().await;
+    let head = audit.health().unwrap().head.unwrap();
+    let mut more = fs::read(place.file()).unwrap();
+    let fields = line::Fields::Pruned {
+        through: 0,
+        files: 0,
     };
-    let audit = place.start_with(&gate, patience).await;
-    gate.set(Way::Slow(patience.slow * 2));
-    place.refuse(&audit, "/slow").await;
-    assert_eq!(gate.passed().last(), Some(&By::Runtime));
-    assert_eq!(audit.health().unwrap().slow_writes, 1);
-    gate.set(Way::Open);
-    for _ in 0..3 {
-        place.refuse(&audit, "/next").await;
-        assert_eq!(gate.passed().last(), Some(&By::Thread));
-    }
-    drop(audit);
+    head.seal("t", &fields, &mut more).unwrap();
+    // As an editor does.
+    fs::remove_file(place.file()).unwrap();
+    fs::write(place.file(), &more).unwrap();
+    fs::set_permissions(place.file(), fs::Permissions::from_mode(0o600)).unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let _waits = tokio::spawn(place.call(&audit, "/waits").unwrap().refuse(refused()));
+    let why = || audit.health().unwrap().trouble.map(|trouble| trouble.why);
+    until(|| why().is_some_and(|why| why.contains("goes on to line 2 after line 1"))).await;
+    assert_eq!(fs::read(place.file()).unwrap(), more);
+}
 
-    patience.spell = Duration::from_millis(50);
-    let audit = place.start_with(&gate, patience).await;
-    gate.set(Way::Slow(patience.slow * 2));
-    place.refuse(&audit, "/slow").await;
-    gate.set(Way::Open);
-    tokio::time::sleep(patience.spell * 2).await;
-    place.refuse(&audit, "/again").await;
-    assert_eq!(gate.passed().last(), Some(&By::Runtime));
+#[tokio::test]
+async fn calls_that_the_end_cuts_off_have_their_lines_before_the_last() {
+    let place = Place::new();
+    let audit = place.start().await;
+    let accounts = ["/a", "/b"].map(|path| place.call(&audit, path).unwrap());
     audit.stop();
+    drop(accounts);
+    assert!(place.call(&audit, "/late").is_err());
+    let lines = place.lines();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| (&line["kind"], &line["end"]))
+        .collect();
+    let [call, given_up] = ["call", "given-up"].map(Value::from);
+    let [start, stop] = ["start", "stop"].map(Value::from);
+    let expected = [
+        (&start, &Value::Null),
+        (&call, &given_up),
+        (&call, &given_up),
+        (&stop, &Value::Null),
+    ];
+    assert_eq!(told, expected);
     place.verify().unwrap();
 }
 
 #[tokio::test]
-async fn with_a_sync_for_each_line_the_thread_writes() {
+async fn old_files_are_there_until_a_line_says_that_they_are_removed() {
     let mut place = Place::new();
-    place.config.sync = Sync::Always;
+    place.config.max_size = 1;
+    place.config.keep = 1;
     let gate = Gate::default();
     let audit = place.start_with(&gate, Patience::USUAL).await;
-    place.refuse(&audit, "/a").await;
-    assert_eq!(gate.passed(), [By::Thread, By::Thread]);
-}
-
-#[tokio::test]
-async fn while_the_threads_write_hangs_calls_are_refused_and_they_resume_by_themselves() {
-    let mut place = Place::new();
-    place.config.sync = Sync::Always;
-    let gate = Gate::default();
-    let audit = place.start_with(&gate, short()).await;
-    gate.set(Way::Closed);
-    let waiting = tokio::spawn(place.call(&audit, "/waits").unwrap().refuse(refused()));
-    until(|| audit.health().unwrap().trouble.is_some()).await;
-    let health = audit.health().unwrap();
-    let why = health.trouble.unwrap().why;
-    assert!(why.contains("has not come back"), "{why}");
-    assert_eq!(health.write_failures, 1);
-    for _ in 0..3 {
-        assert!(place.call(&audit, "/refused").is_err());
+    for path in ["/a", "/b"] {
+        place.refuse(&audit, path).await;
     }
-    assert!(!waiting.is_finished());
+    until(|| files_of(place.file()).unwrap().len() == 2).await;
+    assert_eq!(place.of_kind("pruned").len(), 1);
+    // As if it were killed after the next rotation and before the next line.
+    gate.set(Way::Closed);
+    let waiting = tokio::spawn(place.call(&audit, "/c").unwrap().refuse(refused()));
+    until(|| place.text().is_empty()).await;
+    place.verify().unwrap();
     gate.set(Way::Open);
     waiting.await.unwrap().unwrap();
-    until(|| audit.health().unwrap().trouble.is_none()).await;
-    place.refuse(&audit, "/after").await;
-    audit.stop();
-    let resumed = place.of_kind("resumed");
-    assert_eq!((resumed.len(), &resumed[0]["refused"]), (1, &3.into()));
-    assert_eq!(resumed[0]["why"], why);
-    assert_eq!(place.of_kind("call").len(), 2);
-    place.verify().unwrap();
-}
-
-#[tokio::test]
-async fn when_the_runtimes_own_write_hangs_the_thread_tells_and_writes_from_then_on() {
-    let place = Place::new();
-    let gate = Gate::default();
-    let audit = Arc::new(place.start_with(&gate, short()).await);
-    gate.set(Way::Closed);
-    // Not of the runtime, which stands still.
-    let (watched, opened) = (Arc::clone(&audit), gate.clone());
-    let watching = std::thread::spawn(move || {
-        let begun = std::time::Instant::now();
-        while watched.health().unwrap().write_failures == 0 && begun.elapsed() < DEADLINE {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        opened.set(Way::Open);
-        watched.health().unwrap().write_failures
-    });
-    place.refuse(&audit, "/hangs").await;
-    assert_eq!(watching.join().unwrap(), 1, "it was told");
-    assert_eq!(gate.passed().last(), Some(&By::Runtime));
-    place.refuse(&audit, "/after").await;
-    assert_eq!(gate.passed().last(), Some(&By::Thread));
     audit.stop();
     place.verify().unwrap();
-}
-
-/// Nothing is slow, however loaded this machine is.
-fn unhurried() -> Patience {
-    Patience {
-        slow: DEADLINE,
-        ..Patience::USUAL
-    }
-}
-
-/// A write hangs after less than a disk would be given.
-fn short() -> Patience {
-    Patience {
-        hanging: Duration::from_millis(200),
-        ..Patience::USUAL
-    }
-}
-
-/// What each write passes just before the file, and who came through.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Gate(Arc<(Mutex<Passage>, Condvar)>);
-
-type Passage = (Way, Vec<By>);
-
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-enum Way {
-    #[default]
-    Open,
-    Slow(Duration),
-    Closed,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum By {
-    Runtime,
-    Thread,
-}
-
-impl Gate {
-    pub(super) fn pass(&self) {
-        let (state, changed) = &*self.0;
-        let mut state = state.lock().unwrap();
-        state.1.push(match std::thread::current().name() {
-            Some("audit") => By::Thread,
-            _ => By::Runtime,
-        });
-        if let Way::Slow(time) = state.0 {
-            std::thread::sleep(time);
-        }
-        drop(
-            changed
-                .wait_while(state, |state| state.0 == Way::Closed)
-                .unwrap(),
-        );
-    }
-
-    fn set(&self, way: Way) {
-        self.0.0.lock().unwrap().0 = way;
-        self.0.1.notify_all();
-    }
-
-    fn passed(&self) -> Vec<By> {
-        self.0.0.lock().unwrap().1.clone()
-    }
 }
 
 fn refused() -> End {

@@ -4,6 +4,8 @@
 //! meanwhile no call is begun. The runtime, when it holds the pen, does nothing but write and look; all that may take
 //! its time it leaves to the thread.
 
+mod upkeep;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::thread;
@@ -14,21 +16,19 @@ use tracing::{error, info, warn};
 use super::chain::Head;
 use super::desk::{Batch, Desk, Hand, Hang, Note, Work};
 use super::entry::Which;
-use super::file::{FileError, LogFile, Removed, Tail, Torn};
+use super::file::{Doomed, FileError, LogFile, Tail};
 use super::health::Trouble;
-use super::line::{Daemon, Fields};
+use super::remark::{Remark, milliseconds};
+use super::stopwatch::Stopwatch;
 use super::syncer::Syncer;
 use super::target::Targets;
 use crate::agent::config::{AuditConfig, Sync};
 use crate::error_chain::chain;
-use crate::protocol::SOFTWARE;
 
 /// Lines that are written at once: some 100 KiB, so that the first of a crowd does not wait for the last.
 const BATCH: usize = 256;
 /// What was written is on the disk so soon after, with `sync = "second"`.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
-/// How often, while lines are written, it is looked whether the file is in its place and has room.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The first try after a failure, and the longest time between two tries.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// The thread that writes and the one that syncs need little: neither recurses.
@@ -43,8 +43,12 @@ pub(super) struct Writer {
     head: Option<Head>,
     /// What is to be told before any call: lines of the log about itself.
     remarks: Vec<Remark>,
+    /// Files to be removed once a line says so.
+    doomed: Option<Doomed>,
     backlog: Vec<Note>,
     buffer: Vec<u8>,
+    /// How long the file was before what is in the buffer, which could be neither written nor cut away again.
+    remains_after: Option<u64>,
     time: String,
     /// When the file that is written to was begun, by the wall clock.
     begun: SystemTime,
@@ -68,17 +72,6 @@ pub(super) enum Progress {
     Left,
 }
 
-/// A line of the log about itself.
-#[derive(Debug)]
-enum Remark {
-    Start,
-    Stop,
-    Torn(Torn),
-    Pruned(Removed),
-    /// With the number of calls that were refused meanwhile.
-    Resumed(Trouble, u64),
-}
-
 /// Nothing can be written.
 #[derive(Debug)]
 struct Standstill {
@@ -96,8 +89,10 @@ impl Writer {
             log: None,
             head: None,
             remarks: vec![Remark::Start],
+            doomed: None,
             backlog: Vec::new(),
             buffer: Vec::new(),
+            remains_after: None,
             time: String::new(),
             begun: SystemTime::now(),
             trouble: None,
@@ -208,6 +203,11 @@ impl Writer {
     /// Opens the file and sees how far the chain has come in it.
     fn open(&mut self, desk: &Desk) {
         let opened = LogFile::open(&self.config.file).and_then(|(mut log, tail)| {
+            let tail = match self.remains_after {
+                Some(length) => log.withdraw(length, &self.buffer)?,
+                None => tail,
+            };
+            self.remains_after = None;
             let found = match tail {
                 Tail::Empty | Tail::Foreign => Head::BEGINNING,
                 Tail::Whole(head) => head,
@@ -219,7 +219,14 @@ impl Writer {
                     torn.head
                 }
             };
-            Ok((log, found))
+            match self.head {
+                Some(head) if head.sequence < found.sequence => Err(FileError::Ahead {
+                    path: self.config.file.clone(),
+                    last: head.sequence,
+                    found: found.sequence,
+                }),
+                Some(_) | None => Ok((log, found)),
+            }
         });
         match opened {
             Ok((log, found)) => {
@@ -260,12 +267,13 @@ impl Writer {
             let Some(head) = self.seal(count)? else {
                 return Ok(Progress::Done);
             };
-            let begun = Instant::now();
+            let stopwatch = Stopwatch::start();
             self.append()?;
-            desk.took(hand, begun.elapsed());
+            desk.took(hand, stopwatch.waited());
             self.head = Some(head);
             self.answer_for(count, head, desk, hand);
             self.targets.send(&self.buffer, desk);
+            self.remove_doomed()?;
         }
         Ok(Progress::Done)
     }
@@ -280,29 +288,8 @@ impl Writer {
         // Writing to a string does not fail.
         let _ = write!(self.time, "{}", milliseconds(SystemTime::now()));
         for remark in &self.remarks {
-            let since;
-            let fields = match remark {
-                Remark::Start => Fields::Start(daemon()),
-                Remark::Stop => Fields::Stop(daemon()),
-                Remark::Torn(torn) => Fields::Torn {
-                    torn_bytes: torn.bytes,
-                    torn_hash: torn.hash.to_string(),
-                },
-                Remark::Pruned(removed) => Fields::Pruned {
-                    through: removed.through,
-                    files: removed.files,
-                },
-                Remark::Resumed(trouble, refused) => {
-                    since = milliseconds(trouble.since).to_string();
-                    Fields::Resumed {
-                        since: &since,
-                        refused: *refused,
-                        why: &trouble.why,
-                    }
-                }
-            };
-            head = head
-                .seal(&self.time, &fields, &mut self.buffer)
+            head = remark
+                .seal(head, &self.time, &mut self.buffer)
                 .map_err(FileError::Line)?;
         }
         for Note { entry, which } in &self.backlog[..count] {
@@ -314,22 +301,34 @@ impl Writer {
         Ok(Some(head))
     }
 
-    /// Puts the lines that were made into the file, and on the disk where that is asked for.
+    /// Puts the lines that were made into the file, and on the disk where that is asked for. All of them, or none.
     fn append(&mut self) -> Result<(), FileError> {
         let Some(log) = &mut self.log else {
             return Ok(());
         };
         #[cfg(test)]
         self.gate.pass();
-        log.append(&self.buffer)?;
-        match self.config.sync {
-            Sync::Always => log.sync()?,
-            Sync::Second => {
-                let due = || Instant::now() + SYNC_INTERVAL;
-                self.sync_due.get_or_insert_with(due);
-            }
+        let before = log.length();
+        let appended = log
+            .append(&self.buffer)
+            .and_then(|()| match self.config.sync {
+                Sync::Always => log.sync(),
+                Sync::Second => Ok(()),
+            });
+        #[cfg(test)]
+        let appended = appended.and_then(|()| self.gate.sync());
+        if appended.is_err() {
+            // So that no line stands there that is written again, nor a part of one.
+            let cut = log.cut_to(before);
+            #[cfg(test)]
+            let cut = cut.and_then(|()| self.gate.cut(log, &self.buffer));
+            self.remains_after = cut.is_err().then_some(before);
         }
-        Ok(())
+        let due = || Instant::now() + SYNC_INTERVAL;
+        if self.config.sync == Sync::Second {
+            self.sync_due.get_or_insert_with(due);
+        }
+        appended
     }
 
     /// The lines that were made are in the file.
@@ -357,76 +356,6 @@ impl Writer {
             entry
         });
         desk.release(hand, written, batch);
-    }
-
-    /// Now and then, whether what is written arrives where it should.
-    fn look(&mut self) -> Result<(), FileError> {
-        if let Some(log) = &self.log
-            && self.last_look.elapsed() >= LOOK_INTERVAL
-        {
-            self.last_look = Instant::now();
-            log.check_place()?;
-        }
-        Ok(())
-    }
-
-    fn rotate_if_due(&mut self, hand: Hand) -> Result<Progress, FileError> {
-        let Some(log) = &self.log else {
-            return Ok(Progress::Done);
-        };
-        // A clock that steps back makes a file younger, and one that steps forward older, no more.
-        let age = self.begun.elapsed().unwrap_or_default();
-        let is_due = log.length() >= self.config.max_size || age >= self.config.max_age;
-        if log.length() == 0 {
-            self.begun = SystemTime::now();
-        }
-        let (true, Some(head)) = (is_due && log.length() > 0, self.head) else {
-            return Ok(Progress::Done);
-        };
-        if hand == Hand::Runtime {
-            return Ok(Progress::Left);
-        }
-        let Some(log) = self.log.take() else {
-            return Ok(Progress::Done);
-        };
-        let (log, removed) = log.rotate(head, self.config.keep)?;
-        self.log = Some(log);
-        self.begun = SystemTime::now();
-        self.remarks.extend(removed.map(Remark::Pruned));
-        info!(line = head.sequence, hash = %head.hash, "the audit log was rotated");
-        Ok(Progress::Done)
-    }
-
-    fn sync_if_due(&mut self, desk: &Desk) -> Result<(), FileError> {
-        let Some(log) = &self.log else { return Ok(()) };
-        if let Some(failure) = self.syncer.as_ref().and_then(Syncer::failure) {
-            let path = self.config.file.clone();
-            return Err(FileError::Io {
-                action: "sync",
-                path,
-                source: failure,
-            });
-        }
-        if self.sync_due.is_none_or(|due| due > Instant::now()) {
-            return Ok(());
-        }
-        let syncer = match self.syncer.take().map_or_else(Syncer::spawn, Ok) {
-            Ok(syncer) => self.syncer.insert(syncer),
-            // Without a thread, here.
-            Err(_) => {
-                self.sync_due = None;
-                return log.sync();
-            }
-        };
-        self.sync_due = match syncer.sync(log.handle()) {
-            true => None,
-            // The disk is at it still: writes may wait behind that, and the runtime should not.
-            false => {
-                desk.mistrust();
-                Some(Instant::now() + SYNC_INTERVAL)
-            }
-        };
-        Ok(())
     }
 
     /// Lets the desk refuse calls, and says so once.
@@ -477,17 +406,6 @@ impl Writer {
     }
 }
 
-fn milliseconds(time: SystemTime) -> humantime::Rfc3339Timestamp {
-    humantime::format_rfc3339_millis(time)
-}
-
 fn seconds(time: SystemTime) -> humantime::Rfc3339Timestamp {
     humantime::format_rfc3339_seconds(time)
-}
-
-fn daemon() -> Daemon<'static> {
-    Daemon {
-        software: SOFTWARE,
-        process: std::process::id(),
-    }
 }

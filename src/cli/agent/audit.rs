@@ -1,7 +1,8 @@
 //! `agent audit verify`: whether the audit log is whole. Works without the daemon, and on copies.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::BufReader;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use crate::error_chain::chain;
 const WRITING: Duration = Duration::from_millis(200);
 /// Looks at a last line that is not finished, before it is taken for torn.
 const LOOKS: usize = 5;
+/// Looks at files of which the daemon puts one aside, or removes one, meanwhile: more often than anybody rotates.
+const LISTINGS: usize = 50;
 
 /// `agent audit …`.
 #[derive(Debug, Subcommand)]
@@ -46,27 +49,61 @@ impl Audit {
 impl Verify {
     async fn carry_out(self, place: &Place) -> Result<(), Failure> {
         let is_complete = self.files.is_empty();
-        let mut looks = 0;
-        loop {
-            looks += 1;
-            let files = match is_complete {
-                true => configured(place)?,
-                false => in_order(&self.files)?,
-            };
-            match verify(&files, is_complete) {
-                // The daemon may have been caught in the middle of writing it.
-                Err((_, Finding::Unfinished { .. })) if looks < LOOKS => {
-                    tokio::time::sleep(WRITING).await;
-                }
-                Err((file, finding)) => return Err(failure(&file, &finding)),
-                Ok(verified) if self.json => return print_json(&json(&verified, files.len())),
-                Ok(verified) => {
-                    print(&describe(&verified, files.len()));
-                    return Ok(());
-                }
+        let list = || match is_complete {
+            true => configured(place),
+            false => in_order(&self.files),
+        };
+        let (found, files) = look(list, is_complete).await?;
+        match found {
+            Err((file, finding)) => Err(failure(&file, &finding)),
+            Ok(verified) if self.json => print_json(&json(&verified, files)),
+            Ok(verified) => {
+                print(&describe(&verified, files));
+                Ok(())
             }
         }
     }
+}
+
+/// What is found in the listed files, and how many they are. The daemon may be caught in the middle of a line, or of
+/// putting a file aside: nothing is told of files that are others a moment later.
+async fn look(
+    mut list: impl FnMut() -> Result<Vec<PathBuf>, Failure>,
+    is_complete: bool,
+) -> Result<(Result<Verified, (PathBuf, Finding)>, usize), Failure> {
+    let (mut looks, mut listings) = (0, 0);
+    let mut files = identified(list()?);
+    loop {
+        let found = verify(&files, is_complete);
+        let Err((_, finding)) = &found else {
+            return Ok((found, files.len()));
+        };
+        tokio::time::sleep(WRITING).await;
+        let now = identified(list()?);
+        listings += 1;
+        looks += 1;
+        let is_changing = now != files && listings < LISTINGS;
+        let is_written = matches!(finding, Finding::Unfinished { .. }) && looks < LOOKS;
+        if !is_changing && !is_written {
+            return Ok((found, files.len()));
+        }
+        files = now;
+    }
+}
+
+/// Files with what tells each from another of the same name.
+fn identified(files: Vec<PathBuf>) -> Vec<(PathBuf, Option<(u64, u64)>)> {
+    let identity = |file: &PathBuf| {
+        let metadata = fs::metadata(file).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    files
+        .into_iter()
+        .map(|file| {
+            let identity = identity(&file);
+            (file, identity)
+        })
+        .collect()
 }
 
 /// Every file of the configured log.
@@ -94,17 +131,20 @@ fn in_order(files: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// Follows the chain through all files.
-fn verify(files: &[PathBuf], is_complete: bool) -> Result<Verified, (PathBuf, Finding)> {
+fn verify(
+    files: &[(PathBuf, Option<(u64, u64)>)],
+    is_complete: bool,
+) -> Result<Verified, (PathBuf, Finding)> {
     let mut verifier = Verifier::default();
-    for file in files {
+    for (file, _) in files {
         let opened = File::open(file).map_err(Finding::Io);
         let followed = opened.and_then(|opened| verifier.file(BufReader::new(opened)));
         followed.map_err(|finding| (file.clone(), finding))?;
     }
-    let first = files.first().cloned().unwrap_or_default();
+    let first = files.first().map(|(file, _)| file.clone());
     verifier
         .finish(is_complete)
-        .map_err(|finding| (first, finding))
+        .map_err(|finding| (first.unwrap_or_default(), finding))
 }
 
 fn failure(file: &Path, finding: &Finding) -> Failure {
@@ -183,4 +223,44 @@ fn json(verified: &Verified, files: usize) -> serde_json::Value {
         "line": verified.head.sequence,
         "hash": verified.head.hash.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOLDEN: &str = include_str!("../../../tests/vectors/audit/chain.jsonl");
+
+    #[tokio::test]
+    async fn a_rotation_in_the_middle_of_a_look_is_no_gap() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("a.jsonl");
+        let aside = directory.path().join("a.jsonl.000000000004");
+        // Line 6 says that those up to the third were removed.
+        let (end, _) = GOLDEN.match_indices('\n').nth(3).unwrap();
+        let (first, rest) = GOLDEN.split_at(end + 1);
+        fs::write(&log, first).unwrap();
+        let mut has_rotated = false;
+        let list = || {
+            let files = files_of(&log).unwrap();
+            if !std::mem::replace(&mut has_rotated, true) {
+                fs::rename(&log, &aside).unwrap();
+                fs::write(&log, rest).unwrap();
+            }
+            Ok(files)
+        };
+        let (found, files) = look(list, true).await.unwrap();
+        assert_eq!((found.unwrap().lines, files), (8, 2));
+    }
+
+    #[tokio::test]
+    async fn a_gap_that_stays_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("a.jsonl");
+        let mut lines: Vec<_> = GOLDEN.lines().collect();
+        lines.remove(1);
+        fs::write(&log, lines.join("\n") + "\n").unwrap();
+        let (found, _) = look(|| Ok(files_of(&log).unwrap()), true).await.unwrap();
+        assert!(matches!(found, Err((_, Finding::Gap { line: 2, .. }))));
+    }
 }

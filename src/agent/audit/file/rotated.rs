@@ -15,13 +15,13 @@ const DIGITS: usize = 12;
 /// Files of a former chain whose numbers a new chain comes to again, each with `-1`, `-2` and so on.
 const NAMESAKES: usize = 99;
 
-/// Files that were removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::agent::audit) struct Removed {
+/// Files that are to be removed.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::agent::audit) struct Doomed {
     /// The last of their lines.
     pub through: u64,
-    /// How many files.
-    pub files: u64,
+    /// The files, the oldest first.
+    pub files: Vec<PathBuf>,
 }
 
 /// Every file of a log that is there, in the order of its lines: those put aside, then the log itself.
@@ -88,16 +88,35 @@ fn is_same(one: &Path, other: &Path) -> bool {
     identity(one).is_some_and(|one| Some(one) == identity(other))
 }
 
-/// Removes the oldest, so that `keep` remain.
-pub(super) fn remove_oldest(path: &Path, keep: usize) -> Result<Option<Removed>, FileError> {
+/// The oldest, without which `keep` remain.
+pub(super) fn oldest(path: &Path, keep: usize) -> Result<Option<Doomed>, FileError> {
     let numbered = numbered(path).map_err(FileError::io("list the files beside", path))?;
     let count = numbered.len().saturating_sub(keep);
-    let mut removed = None;
-    for (files, (through, oldest)) in (1..).zip(numbered.into_iter().take(count)) {
-        fs::remove_file(&oldest).map_err(FileError::io("remove", &oldest))?;
-        removed = Some(Removed { through, files });
+    let mut oldest = numbered;
+    oldest.truncate(count);
+    Ok(oldest
+        .last()
+        .map(|(through, _)| *through)
+        .map(|through| Doomed {
+            through,
+            files: oldest.into_iter().map(|(_, file)| file).collect(),
+        }))
+}
+
+impl Doomed {
+    /// Removes them, the oldest first. One that cannot be removed is counted again at the next rotation.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(in crate::agent::audit) fn remove(&self) -> Result<(), FileError> {
+        for file in &self.files {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(FileError::io("remove", file))?,
+            }
+        }
+        Ok(())
     }
-    Ok(removed)
 }
 
 /// The files put aside, with the number of the last line of each, the oldest first.

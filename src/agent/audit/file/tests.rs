@@ -123,10 +123,13 @@ fn rotation_keeps_the_chain_and_the_newest_files() {
         log.append(&bytes).unwrap();
         let (rotated, gone) = log.rotate(head, 2).unwrap();
         log = rotated;
-        removed.extend(gone);
+        if let Some(doomed) = gone {
+            assert!(doomed.files.iter().all(|file| file.exists()), "not yet");
+            doomed.remove().unwrap();
+            removed.push((doomed.through, doomed.files.len()));
+        }
     }
-    let through = |through| Removed { through, files: 1 };
-    assert_eq!(removed, [through(2), through(4)]);
+    assert_eq!(removed, [(2, 1), (4, 1)]);
     let names: Vec<_> = files_of(&place.file())
         .unwrap()
         .iter()
@@ -138,6 +141,26 @@ fn rotation_keeps_the_chain_and_the_newest_files() {
     // Stopped just after a rotation: the chain goes on from the file put aside.
     let (_, tail) = place.open();
     assert_eq!(tail, Tail::Whole(head));
+}
+
+#[test]
+fn what_could_not_be_written_is_withdrawn_and_nothing_else() {
+    let place = Place::new();
+    let (ours, head) = lines(Head::BEGINNING, 2);
+    let (failed, _) = lines(head, 3);
+    for part in [1, failed.len() / 2, failed.len()] {
+        place.write(&[&ours, &failed[..part]].concat());
+        let (mut log, _) = place.open();
+        let tail = log.withdraw(ours.len() as u64, &failed).unwrap();
+        assert_eq!(tail, Tail::Whole(head));
+        assert_eq!(fs::read(place.file()).unwrap(), ours);
+    }
+    let foreign = [&ours[..], b"{somebody's}\n"].concat();
+    place.write(&foreign);
+    let (mut log, _) = place.open();
+    let tail = log.withdraw(ours.len() as u64, &failed).unwrap();
+    assert!(matches!(tail, Tail::Torn(_)));
+    assert_eq!(fs::read(place.file()).unwrap(), foreign);
 }
 
 #[test]

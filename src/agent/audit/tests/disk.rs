@@ -1,0 +1,160 @@
+//! Who writes when, and what a disk that is slow, hangs or fails does to calls.
+
+use super::gate::{By, Fails, Gate, Way};
+use super::*;
+
+#[tokio::test]
+async fn the_runtime_writes_what_calls_hand_in() {
+    let place = Place::new();
+    let gate = Gate::default();
+    let audit = place.start_with(&gate, unhurried()).await;
+    assert_eq!(gate.passed(), [By::Thread], "the start");
+    place.refuse(&audit, "/a").await;
+    assert_eq!(gate.passed(), [By::Thread, By::Runtime]);
+    // All of one turn with one write.
+    until(|| audit.desk.as_ref().unwrap().pen_lies()).await;
+    let callers: Vec<_> = (0..5)
+        .map(|_| tokio::spawn(place.call(&audit, "/b").unwrap().refuse(refused())))
+        .collect();
+    for caller in callers {
+        caller.await.unwrap().unwrap();
+    }
+    assert_eq!(gate.passed(), [By::Thread, By::Runtime, By::Runtime]);
+    let health = audit.health().unwrap();
+    assert_eq!((health.lines_written, health.sequence()), (7, 7));
+    assert_eq!(health.bytes_written, place.text().len() as u64);
+    assert_eq!((health.write_failures, health.slow_writes), (0, 0));
+    audit.stop();
+    place.verify().unwrap();
+}
+
+#[tokio::test]
+async fn after_a_slow_write_the_thread_writes_for_a_while() {
+    let place = Place::new();
+    let gate = Gate::default();
+    let mut patience = Patience {
+        slow: Duration::from_millis(300),
+        ..unhurried()
+    };
+    let audit = place.start_with(&gate, patience).await;
+    gate.set(Way::Slow(patience.slow * 2));
+    place.refuse(&audit, "/slow").await;
+    assert_eq!(gate.passed().last(), Some(&By::Runtime));
+    assert_eq!(audit.health().unwrap().slow_writes, 1);
+    gate.set(Way::Open);
+    for _ in 0..3 {
+        place.refuse(&audit, "/next").await;
+        assert_eq!(gate.passed().last(), Some(&By::Thread));
+    }
+    drop(audit);
+
+    patience.spell = Duration::from_millis(50);
+    let audit = place.start_with(&gate, patience).await;
+    gate.set(Way::Slow(patience.slow * 2));
+    place.refuse(&audit, "/slow").await;
+    gate.set(Way::Open);
+    tokio::time::sleep(patience.spell * 2).await;
+    place.refuse(&audit, "/again").await;
+    assert_eq!(gate.passed().last(), Some(&By::Runtime));
+    audit.stop();
+    place.verify().unwrap();
+}
+
+#[tokio::test]
+async fn with_a_sync_for_each_line_the_thread_writes() {
+    let mut place = Place::new();
+    place.config.sync = Sync::Always;
+    let gate = Gate::default();
+    let audit = place.start_with(&gate, Patience::USUAL).await;
+    place.refuse(&audit, "/a").await;
+    assert_eq!(gate.passed(), [By::Thread, By::Thread]);
+}
+
+#[tokio::test]
+async fn while_the_threads_write_hangs_calls_are_refused_and_they_resume_by_themselves() {
+    let mut place = Place::new();
+    place.config.sync = Sync::Always;
+    let gate = Gate::default();
+    let audit = place.start_with(&gate, short()).await;
+    gate.set(Way::Closed);
+    let waiting = tokio::spawn(place.call(&audit, "/waits").unwrap().refuse(refused()));
+    until(|| audit.health().unwrap().trouble.is_some()).await;
+    let health = audit.health().unwrap();
+    let why = health.trouble.unwrap().why;
+    assert!(why.contains("has not come back"), "{why}");
+    assert_eq!(health.write_failures, 1);
+    for _ in 0..3 {
+        assert!(place.call(&audit, "/refused").is_err());
+    }
+    assert!(!waiting.is_finished());
+    gate.set(Way::Open);
+    waiting.await.unwrap().unwrap();
+    until(|| audit.health().unwrap().trouble.is_none()).await;
+    place.refuse(&audit, "/after").await;
+    audit.stop();
+    let resumed = place.of_kind("resumed");
+    assert_eq!((resumed.len(), &resumed[0]["refused"]), (1, &3.into()));
+    assert_eq!(resumed[0]["why"], why);
+    assert_eq!(place.of_kind("call").len(), 2);
+    place.verify().unwrap();
+}
+
+#[tokio::test]
+async fn when_the_runtimes_own_write_hangs_the_thread_tells_and_writes_from_then_on() {
+    let place = Place::new();
+    let gate = Gate::default();
+    let audit = Arc::new(place.start_with(&gate, short()).await);
+    gate.set(Way::Closed);
+    // Not of the runtime, which stands still.
+    let (watched, opened) = (Arc::clone(&audit), gate.clone());
+    let watching = std::thread::spawn(move || {
+        let begun = std::time::Instant::now();
+        while watched.health().unwrap().write_failures == 0 && begun.elapsed() < DEADLINE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        opened.set(Way::Open);
+        watched.health().unwrap().write_failures
+    });
+    place.refuse(&audit, "/hangs").await;
+    assert_eq!(watching.join().unwrap(), 1, "it was told");
+    assert_eq!(gate.passed().last(), Some(&By::Runtime));
+    place.refuse(&audit, "/after").await;
+    assert_eq!(gate.passed().last(), Some(&By::Thread));
+    audit.stop();
+    place.verify().unwrap();
+}
+
+#[tokio::test]
+async fn lines_that_do_not_reach_the_disk_are_in_the_log_once_when_they_do() {
+    for fails in [Fails::Sync, Fails::SyncAndCut] {
+        let mut place = Place::new();
+        place.config.sync = Sync::Always;
+        let gate = Gate::default();
+        let audit = place.start_with(&gate, Patience::USUAL).await;
+        gate.fail(fails);
+        let waiting = tokio::spawn(place.call(&audit, "/waits").unwrap().refuse(refused()));
+        until(|| audit.health().unwrap().write_failures >= 2).await;
+        assert!(audit.health().unwrap().trouble.is_some() && !waiting.is_finished());
+        gate.fail(Fails::Nothing);
+        waiting.await.unwrap().unwrap();
+        audit.stop();
+        assert_eq!(place.of_kind("call").len(), 1, "{fails:?}");
+        place.verify().unwrap();
+    }
+}
+
+/// Nothing is slow, however loaded this machine is.
+fn unhurried() -> Patience {
+    Patience {
+        slow: DEADLINE,
+        ..Patience::USUAL
+    }
+}
+
+/// A write hangs after less than a disk would be given.
+fn short() -> Patience {
+    Patience {
+        hanging: Duration::from_millis(200),
+        ..Patience::USUAL
+    }
+}
