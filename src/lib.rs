@@ -12,7 +12,7 @@
 //!  6  bin                    agent.rs, relay.rs: parse, run, exit code
 //!  5  cli                    commands, human output, exit codes
 //!  4  agent  |  relay        the two products; never import each other
-//!  3  link                   dialling, TLS, WebSocket, handshake; lanes as byte streams; HTTP/2 on them
+//!  3  link  spans            dialling, TLS, WebSocket, handshake; lanes as byte streams; HTTP/2 on them
 //!  2  session → protocol → invitation → identity      pure: no tokio, no clock, no files
 //!  1  admin_socket  backoff  body  atomic_file  config_file  daemon_config  error_chain  forwarding
 //!     logging  name  passed_sockets  problem  secret  seldom  shutdown  tunnel
@@ -93,6 +93,7 @@ pub mod session;
 
 // Layer 3: machinery.
 pub mod link;
+pub mod spans;
 
 // Layer 4: the two products.
 #[cfg(feature = "agent")]

@@ -40,6 +40,7 @@ use crate::body::watched::{Holding, Watched};
 use crate::body::{self, Body};
 use crate::forwarding::{self, RELAY_CALLER, RELAY_REQUEST_ID, Via, request_id};
 use crate::protocol::control::CONTROL_AUTHORITY;
+use crate::spans::Tracer;
 
 const WEBSOCKET: &str = "websocket";
 
@@ -69,6 +70,7 @@ pub struct Calls {
     via: Via,
     audit: Audit,
     telling: Telling,
+    tracer: Tracer,
 }
 
 /// A call that may be made.
@@ -107,6 +109,7 @@ impl Calls {
             via: Via::new(pseudonym),
             audit,
             telling: Telling::default(),
+            tracer: Tracer::from_environment("relay-agent"),
         }
     }
 
@@ -134,7 +137,7 @@ impl Calls {
     pub async fn handle(
         &self,
         owner: &Arc<dyn LinkOwner>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Response<Body> {
         let authority = request.uri().authority().map(http::uri::Authority::as_str);
         if authority == Some(CONTROL_AUTHORITY) {
@@ -143,6 +146,7 @@ impl Calls {
         let Ok(mut account) = self.audit.open(&request, owner.connection()) else {
             return Refusal::Unrecorded(Delivery::NotSent).into_response();
         };
+        let span = self.tracer.begin(&mut request);
         let gateway = self.gateway.load_full();
         let given = gathering::given(request.body(), request.method());
         let admitted = match permit(owner, &gateway, &request, given) {
@@ -163,6 +167,7 @@ impl Calls {
             Err(refusal) => Err(refusal),
         };
         self.telling.tell(&account, &ended);
+        self.tracer.end(span, || telling::told(&account, &ended));
         // Here, and nowhere else, it is known of every call what was decided and how it ended, or what it
         // ends with. What cannot be written down does not leave as if it had been.
         let answer = match ended {

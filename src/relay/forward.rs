@@ -37,6 +37,7 @@ use crate::forwarding::{
     self, RELAY_AUTHORIZATION, RELAY_CALLER, RELAY_ERROR, RELAY_REQUEST_ID, Via,
 };
 use crate::identity::{self, IdentityError};
+use crate::spans::Tracer;
 
 /// What the path of a call begins with.
 pub const PREFIX: &str = "/c/";
@@ -52,6 +53,7 @@ pub struct Forward {
     /// The number of the next call. Begins at random, so that numbers of two runs do not meet in a log.
     next_call: AtomicU64,
     telling: Telling,
+    tracer: Tracer,
 }
 
 /// Goes with an answer that the agent made: the code of its problem document.
@@ -70,6 +72,8 @@ pub struct CallerSocket {
 impl Forward {
     /// A forwarder of this relay.
     ///
+    /// Must be called within a runtime.
+    ///
     /// # Errors
     /// When the machine gives no random bytes.
     pub fn new(shared: Arc<Shared>) -> Result<Self, IdentityError> {
@@ -80,6 +84,7 @@ impl Forward {
                 u64::from(u32::from_be_bytes(identity::random_bytes()?)) << 24,
             ),
             telling: Telling::default(),
+            tracer: Tracer::from_environment("relay"),
             shared,
         })
     }
@@ -92,16 +97,21 @@ impl Forward {
     ) -> Response<Body> {
         let number = self.next_call.fetch_add(1, Ordering::Relaxed);
         let name = CallName::take(&mut request, number);
+        let span = self.tracer.begin(&mut request);
         let mut answer = match self.call(request, &name, socket).await {
             Ok(answer) => {
                 let of_agent = answer.extensions().get::<OfAgent>();
-                let of_agent = of_agent.map(|OfAgent(code)| code);
+                let of_agent = of_agent.and_then(|OfAgent(code)| code.to_str().ok());
                 self.telling.answered(&name, answer.status(), of_agent);
+                self.tracer
+                    .end(span, || name.told(answer.status(), of_agent));
                 answer
             }
             Err(refusal) => {
                 let (code, failure, answer) = refusal.into_answer();
                 self.telling.refused(&name, code, failure);
+                self.tracer
+                    .end(span, || name.told(answer.status(), Some(code)));
                 answer
             }
         };

@@ -14,27 +14,32 @@ use crate::harness::program::{self, AGENT, Daemon, RELAY};
 use crate::harness::relay::RelayHome;
 use crate::harness::{CONNECTION, Caller, Home as _, Upstream, Whole, answers, wait_until};
 
-const REQUEST_ID: &str = "x-request-id";
-const TRACE_PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-const TRACE_STATE: &str = "rojo=00f067aa0ba902b7, congo=t61rcWkgMzE;x";
+pub(crate) const REQUEST_ID: &str = "x-request-id";
+pub(crate) const TRACE_PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+pub(crate) const TRACE_STATE: &str = "rojo=00f067aa0ba902b7, congo=t61rcWkgMzE;x";
 
 /// Both programs as processes, joined by a link, with the services `web`, which answers, and `gone`, which is not there.
-struct Scene {
+pub(crate) struct Scene {
     relay_home: RelayHome,
     agent_home: AgentHome,
-    relay: Daemon,
-    agent: Daemon,
-    upstream: Upstream,
+    pub(crate) relay: Daemon,
+    pub(crate) agent: Daemon,
+    pub(crate) upstream: Upstream,
     journal: Option<Journal>,
     token: String,
 }
 
 impl Scene {
     async fn start(log: &str) -> Self {
-        Self::start_with(log, None).await
+        Self::start_in(log, None, &[]).await
     }
 
-    async fn start_with(log: &str, journal: Option<Journal>) -> Self {
+    /// With a journal of its own, if any, and these variables.
+    pub(crate) async fn start_in(
+        log: &str,
+        journal: Option<Journal>,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let log = format!("[log]\n{log}\n");
         let (relay_home, agent_home) = (RelayHome::new(&log), AgentHome::new(""));
         let upstream = Upstream::new(answers::done).await;
@@ -48,8 +53,8 @@ impl Scene {
             let line = [command, "--config", file.to_str().unwrap()];
             let log = directory.join("log");
             match &journal {
-                Some(journal) => journal.daemon(program, &line, &log, &[]),
-                None => Daemon::start(program, &line, &log),
+                Some(journal) => journal.daemon(program, &line, &log, environment),
+                None => Daemon::start_with(program, &line, &log, environment),
             }
         };
         let relay = start(RELAY, "serve", &relay_home.file(), relay_home.directory());
@@ -91,7 +96,7 @@ impl Scene {
         ask(AGENT, &self.agent_home.socket(), line, input).await
     }
 
-    async fn caller(&self) -> Caller {
+    pub(crate) async fn caller(&self) -> Caller {
         Caller::http1(&self.relay_home, &self.token).await
     }
 
@@ -115,7 +120,11 @@ fn lines<'a>(log: &'a str, words: &[&str]) -> Vec<&'a str> {
     log.lines().filter(has_all).collect()
 }
 
-async fn get(caller: &mut Caller, path: &str, headers: &[(&'static str, &str)]) -> Whole {
+pub(crate) async fn get(
+    caller: &mut Caller,
+    path: &str,
+    headers: &[(&'static str, &str)],
+) -> Whole {
     let mut request = caller.request_to(CONNECTION, "GET", path, body::empty());
     for (name, value) in headers {
         let value = HeaderValue::from_str(value).unwrap();
@@ -280,7 +289,7 @@ async fn in_the_journal_what_belongs_to_a_call_are_fields() {
     let Some(journal) = Journal::new(directory.path()).await else {
         return;
     };
-    let scene = Scene::start_with("level = 'debug'\nformat = 'journald'", Some(journal)).await;
+    let scene = Scene::start_in("level = 'debug'\nformat = 'journald'", Some(journal), &[]).await;
     let journal = scene.journal.as_ref().unwrap();
     let up = journal.until_said("the link is up").await;
     assert_eq!(

@@ -22,6 +22,8 @@ mod refusals;
 mod reload;
 mod secrets;
 mod sources;
+#[cfg(feature = "otel")]
+mod spans;
 mod state;
 mod streams;
 mod survival;

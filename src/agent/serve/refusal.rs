@@ -61,6 +61,12 @@ pub(super) enum Delivery {
 }
 
 impl Refusal {
+    /// The status of what the caller gets.
+    pub(super) fn status(&self) -> StatusCode {
+        let (status, _, _, _, _) = self.answer();
+        status
+    }
+
     /// The code of the problem document.
     pub(super) fn code(&self) -> &'static str {
         let (_, code, _, _, _) = self.answer();

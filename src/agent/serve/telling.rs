@@ -15,6 +15,7 @@ use crate::agent::credentials::CredentialError;
 use crate::agent::upstream::UpstreamError;
 use crate::error_chain::chain;
 use crate::seldom::Seldoms;
+use crate::spans::Told;
 
 /// Tells of calls.
 #[derive(Debug, Default)]
@@ -24,8 +25,9 @@ impl Telling {
     /// How a call ended, or what it ends with.
     pub(super) fn tell(&self, account: &Account, ended: &Result<Answer, Refusal>) {
         match ended {
-            Ok(Answer::Passed(response)) => answered(account, response.status()),
-            Ok(Answer::Switched(response, _)) => answered(account, response.status()),
+            Ok(Answer::Passed(response) | Answer::Switched(response, _)) => {
+                answered(account, response.status());
+            }
             Err(refusal) => self.refused(&account.named(), refusal),
         }
     }
@@ -92,6 +94,26 @@ impl Telling {
                 "{what}"
             ),
         }
+    }
+}
+
+/// What the span of a call tells.
+pub(super) fn told<'a>(account: &'a Account, ended: &Result<Answer, Refusal>) -> Told<'a> {
+    let Named {
+        connection,
+        upstream,
+        request_id,
+    } = account.named();
+    let (status, relay_error) = match ended {
+        Ok(Answer::Passed(response) | Answer::Switched(response, _)) => (response.status(), None),
+        Err(refusal) => (refusal.status(), Some(refusal.code())),
+    };
+    Told {
+        connection,
+        upstream,
+        request_id,
+        status,
+        relay_error,
     }
 }
 

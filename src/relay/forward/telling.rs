@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 use super::target::Target;
 use crate::forwarding::request_id;
 use crate::seldom::Seldoms;
+use crate::spans::Told;
 
 /// One call, as both sides' logs and the caller know it.
 #[derive(Debug)]
@@ -50,6 +51,18 @@ impl CallName {
         id.to_str().unwrap_or_default()
     }
 
+    /// What its span tells.
+    pub(super) fn told<'a>(&'a self, status: StatusCode, relay_error: Option<&'a str>) -> Told<'a> {
+        let (connection, upstream) = self.place();
+        Told {
+            connection,
+            upstream,
+            request_id: self.as_str(),
+            status,
+            relay_error,
+        }
+    }
+
     /// Connection and upstream, as far as they are named.
     fn place(&self) -> (&str, &str) {
         let target = Target::of(&self.asked);
@@ -59,16 +72,11 @@ impl CallName {
 
 impl Telling {
     /// An answer goes back; `of_agent` says why the agent made it, if it did.
-    pub(super) fn answered(
-        &self,
-        call: &CallName,
-        status: StatusCode,
-        of_agent: Option<&HeaderValue>,
-    ) {
+    pub(super) fn answered(&self, call: &CallName, status: StatusCode, of_agent: Option<&str>) {
         if tracing::enabled!(tracing::Level::DEBUG) {
             let (connection, upstream) = call.place();
-            let relay_error = of_agent.and_then(|code| code.to_str().ok());
             let (request_id, status) = (call.as_str(), status.as_u16());
+            let relay_error = of_agent;
             debug!(
                 connection,
                 upstream, request_id, status, relay_error, "a call was answered"
