@@ -11,9 +11,12 @@ use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 /// The mean of the first delay. A cut link is back well within 300 ms on a quick network, and the
 /// delays of many agents that lost the same relay spread from the second attempt on.
 const FIRST_MEAN: Duration = Duration::from_millis(100);
-/// The mean of the longest delay: ten thousand agents knock at a dead relay 333 times a second, and an
-/// agent notices within a minute that it is back.
-const LONGEST_MEAN: Duration = Duration::from_secs(30);
+/// The mean of the longest delay: ten thousand agents knock at a dead relay 667 times a second, and an
+/// agent notices within half a minute that it is back.
+const LONGEST_MEAN: Duration = Duration::from_secs(15);
+/// The same while a link that was up is kept: calls wait for it, for 15 seconds each unless the relay is told
+/// otherwise, and what is under way on it ends when it is not resumed in time.
+const LONGEST_MEAN_WHILE_KEPT: Duration = Duration::from_secs(4);
 /// How much the mean grows with each failure.
 const GROWTH: f64 = 2.0;
 /// A WebSocket that carried a session for so long was of use: the next one is dialled as if it were the first
@@ -55,6 +58,14 @@ impl Redial {
             }
             Some(_) | None => draw(&mut self.0),
         }
+    }
+
+    /// The delay before the next attempt for a link that is kept without a WebSocket: as [`Self::next_delay`], and
+    /// never long by itself.
+    pub fn next_delay_while_kept(&mut self, retry_after: Option<Duration>) -> Duration {
+        let delays = &mut self.0;
+        delays.current_interval = delays.current_interval.min(LONGEST_MEAN_WHILE_KEPT);
+        self.next_delay(retry_after)
     }
 
     /// Begins again with the shortest delays, after a link that held for [`STEADY`].
@@ -122,7 +133,7 @@ mod tests {
     fn delays_double_on_average_up_to_the_ceiling() {
         let means = means(12);
         for (failures, mean) in means.iter().enumerate() {
-            let expected = (0.1 * 2_f64.powi(i32::try_from(failures).unwrap())).min(30.0);
+            let expected = (0.1 * 2_f64.powi(i32::try_from(failures).unwrap())).min(15.0);
             assert!((mean / expected - 1.0).abs() < 0.1, "{failures}: {mean}");
         }
     }
@@ -137,6 +148,16 @@ mod tests {
         assert!(delays.iter().any(|delay| *delay < LONGEST_MEAN / 10));
         assert!(delays.iter().any(|delay| *delay > LONGEST_MEAN * 19 / 10));
         assert!(delays.iter().all(|delay| *delay <= LONGEST_MEAN * 2));
+    }
+
+    #[test]
+    fn a_link_that_is_kept_is_redialled_every_few_seconds_however_often_that_failed() {
+        let mut redial = Redial::new();
+        let longest = (0..DRAWS).map(|_| redial.next_delay_while_kept(None)).max();
+        assert!(longest.unwrap() <= LONGEST_MEAN_WHILE_KEPT * 2);
+        // Once it is lost for good, the delays grow on from there.
+        let longest = (0..20).map(|_| redial.next_delay(None)).max();
+        assert!(longest.unwrap() > LONGEST_MEAN_WHILE_KEPT * 2);
     }
 
     #[test]

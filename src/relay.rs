@@ -118,6 +118,7 @@ impl Relay {
         let identity = Arc::new(identity.map_err(BuildError::Identity)?);
         let limits = Limits {
             calls_in_flight: config.limits.calls_per_connection,
+            calls_waiting: config.limits.waiting_calls_per_connection,
             redial_grace: config.limits.redial_grace,
         };
         let records = store.connections().await.map_err(BuildError::Store)?;

@@ -16,8 +16,8 @@ use crate::link::http2::{LaneClient, SendError};
 use crate::problem::Problem;
 use crate::protocol::control::{
     ANSWER_DEADLINE, CONTINUE_PATH, CONTROL_AUTHORITY, CONTROL_VERSION, ContinueMessage,
-    DUPLICATE_PATH, DuplicateMessage, MAX_CONTROL, MOVE_PATH, MoveMessage, REMOVED_PATH,
-    RemovedMessage, STATE_PATH, StateMessage,
+    DUPLICATE_PATH, DuplicateMessage, LEAVE_PATH, LeaveMessage, MAX_CONTROL, MOVE_PATH,
+    MoveMessage, REMOVED_PATH, RemovedMessage, STATE_PATH, StateMessage,
 };
 
 /// Messages that may wait for the link task: it reads them at once, and each replaces the former.
@@ -43,6 +43,8 @@ pub enum ControlMessage {
         /// Where it came from.
         address: String,
     },
+    /// The agent is about to stop, and may come back. Only the agent says this.
+    Leave,
     /// An upstream wants the body of a call that waits with it. Only the agent says this.
     Continue {
         /// The call's number, as the relay gave it.
@@ -204,6 +206,7 @@ fn to_request(message: &ControlMessage) -> Option<Request<Body>> {
                 address: address.clone(),
             }),
         ),
+        ControlMessage::Leave => (LEAVE_PATH, serde_json::to_vec(&LeaveMessage { version })),
         ControlMessage::Continue { request } => (
             CONTINUE_PATH,
             serde_json::to_vec(&ContinueMessage {

@@ -276,7 +276,7 @@ impl LinkTask {
                 None
             }
             // Only agents say this, and the reader of the inward lane does not know it.
-            Event::Told(ControlMessage::Continue { .. }) => None,
+            Event::Told(ControlMessage::Continue { .. } | ControlMessage::Leave) => None,
             Event::Told(ControlMessage::Removed) => {
                 self.close_link(CloseCode::Removed, "removed");
                 self.refused("the public side removed this connection".to_owned())
@@ -312,6 +312,7 @@ impl LinkTask {
             }
             // Sent by the calls' own code, or by the relay alone.
             ControlMessage::Continue { .. }
+            | ControlMessage::Leave
             | ControlMessage::Move { .. }
             | ControlMessage::Duplicate { .. } => None,
             ControlMessage::Removed => {
@@ -340,7 +341,7 @@ impl LinkTask {
 
     fn drain(&mut self) -> Option<TaskEnd> {
         self.draining = true;
-        // The inward lane refuses new calls by itself and ends with the last of the others. A dial that is
+        // The inward lane takes leave and refuses new calls by itself, and ends with the last of the others. A dial that is
         // under way goes on: the relay may have left the old WebSocket for it already.
         if let Some(online) = &self.online
             && (!online.is_away() || self.has_calls())

@@ -2,7 +2,9 @@
 //!
 //! One future, polled as a whole: take in what arrived, send what is due, look at the clock, and
 //! again while anything moved. Frames are handed to the WebSocket until it or the session has enough, and flushed once.
-//! When the WebSocket is lost and the session can be resumed, the driver waits for the next one.
+//! When the WebSocket is lost and the session can be resumed, the driver waits for the next one: [`between`].
+
+mod between;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use futures_util::{Sink, Stream};
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::tungstenite::Message;
 
+use self::between::Away;
 use super::LinkEnd;
 use super::lane::Shared;
 use super::path::Path;
@@ -85,11 +88,6 @@ struct Driving {
     away: Option<Away>,
 }
 
-struct Away {
-    since: Instant,
-    why: String,
-}
-
 /// Why driving on one WebSocket stops.
 enum Halt {
     /// Another is to be used, or none for now.
@@ -147,91 +145,6 @@ impl Driving {
             }
             return Ok(());
         }
-    }
-
-    /// Goes over to the WebSocket that was attached, if the one in use was left.
-    fn follow(&mut self) -> Result<(), LinkEnd> {
-        let mut state = self.shared.lock();
-        if let Some(why) = &state.abandoned {
-            return Err(LinkEnd::Abandoned(why.clone()));
-        }
-        if self.paths_left == state.paths_left {
-            return Ok(());
-        }
-        self.paths_left = state.paths_left;
-        if let Some(left) = self.socket.take() {
-            self.former = Some(left);
-        }
-        self.socket = state.next.take();
-        (self.is_dirty, self.is_blocked, self.shows_doubt) = (false, false, false);
-        self.away = None;
-        if self.socket.is_none() {
-            let why = "the agent is moving to another WebSocket".to_owned();
-            self.shared.show(&Path::Away { why: why.clone() });
-            let since = Instant::now();
-            self.away = Some(Away { since, why });
-        }
-        Ok(())
-    }
-
-    /// Keeps the session for another WebSocket when this one was lost and that is possible.
-    fn go_away(&mut self, end: LinkEnd) -> Result<(), LinkEnd> {
-        let why = match &end {
-            LinkEnd::Silent(silent) => silent.to_string(),
-            LinkEnd::Lost(why) => why.clone(),
-            LinkEnd::ClosedHere(_)
-            | LinkEnd::ClosedByPeer { .. }
-            | LinkEnd::Violation(_)
-            | LinkEnd::NotResumed { .. }
-            | LinkEnd::Abandoned(_) => return Err(end),
-        };
-        let state = self.shared.lock();
-        if self.shared.grant.is_none() || !state.goes_on() {
-            return Err(end);
-        }
-        if self.paths_left == state.paths_left {
-            self.shared.show(&Path::Away { why: why.clone() });
-        }
-        drop(state);
-        (self.socket, self.former) = (None, None);
-        let since = Instant::now();
-        self.away = Some(Away { since, why });
-        Ok(())
-    }
-
-    /// Without a WebSocket there is nothing to do but to wait for the next, for as long as the session is kept.
-    fn wait_for_socket(&mut self, cx: &mut Context<'_>) -> Result<(), Halt> {
-        let (Some(away), Some(grant)) = (&self.away, self.shared.grant) else {
-            return Err(LinkEnd::Lost("no WebSocket is left".to_owned()).into());
-        };
-        let mut state = self.shared.lock();
-        if self.paths_left != state.paths_left || state.abandoned.is_some() {
-            return Err(Halt::Moved);
-        }
-        if let Some(code) = state.session.closing_with() {
-            return Err(LinkEnd::ClosedHere(code).into());
-        }
-        state.driver = Some(cx.waker().clone());
-        drop(state);
-        let window = Duration::from_secs(grant.resume_window);
-        let has_former = self.former.is_some();
-        // A move that comes to nothing must not leave the agent on a WebSocket that nobody reads.
-        let due = away.since
-            + if has_former {
-                UNSENT.min(window)
-            } else {
-                window
-            };
-        self.timer.as_mut().reset(due);
-        if self.timer.as_mut().poll(cx).is_pending() {
-            return Ok(());
-        }
-        if has_former {
-            self.former = None;
-            return Err(Halt::Moved);
-        }
-        let why = away.why.clone();
-        Err(LinkEnd::NotResumed { why, window }.into())
     }
 
     /// Hands arrived messages to the session; returns whether there may be more.

@@ -81,3 +81,16 @@ where
 pub fn refused_stream() -> BodyError {
     Box::new(h2::Error::from(h2::Reason::REFUSED_STREAM))
 }
+
+/// Whether HTTP/2 ended because its lane did, which is nobody's fault here: the link knows why.
+#[must_use]
+pub fn ended_with_its_lane(error: &hyper::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if error.is::<std::io::Error>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

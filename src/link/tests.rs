@@ -167,6 +167,25 @@ async fn a_peer_that_breaks_the_protocol_is_told_and_left() {
     assert_eq!(&close[..3], [0x14, 0, 4]);
 }
 
+#[tokio::test]
+async fn http2_that_ends_with_its_link_is_told_from_http2_that_was_broken() {
+    for is_broken in [true, false] {
+        let (mut agent, relay) = pair(64 * 1024).await;
+        let agent_end = drive(agent.driver);
+        drive(relay.driver);
+        let serving = http2::serve(relay.outward, service_fn(echo), std::future::pending());
+        let serving = tokio::spawn(serving);
+        if is_broken {
+            agent.outward.write_all(&[0xff; 100]).await.unwrap();
+        } else {
+            call(&LaneClient::new(agent.outward), "small").await;
+            agent_end.abort();
+        }
+        let error = serving.await.unwrap().unwrap_err();
+        assert_eq!(http2::ended_with_its_lane(&error), !is_broken, "{error:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_peer_is_found_dead_when_idle_and_when_data_waits() {
     for (written, seconds) in [(&b""[..], 25), (b"into the void", 10)] {

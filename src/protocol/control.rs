@@ -17,6 +17,8 @@ pub const REMOVED_PATH: &str = "/v1/removed";
 pub const CONTINUE_PATH: &str = "/v1/continue";
 /// Asks the agent to dial a new WebSocket before it leaves this one.
 pub const MOVE_PATH: &str = "/v1/move";
+/// Tells the relay that the agent is about to stop, and may come back.
+pub const LEAVE_PATH: &str = "/v1/leave";
 /// Tells the agent that another machine came with its identity.
 pub const DUPLICATE_PATH: &str = "/v1/duplicate";
 /// The version of every control message.
@@ -40,6 +42,13 @@ pub struct StateMessage {
 /// Body of [`REMOVED_PATH`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedMessage {
+    /// [`CONTROL_VERSION`].
+    pub version: u32,
+}
+
+/// Body of [`LEAVE_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaveMessage {
     /// [`CONTROL_VERSION`].
     pub version: u32,
 }

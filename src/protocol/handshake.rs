@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use self::agent::{AgentHello, AgentProof, Established};
 pub use self::relay::{Greeting, Proof, RelayChallenge};
 pub use self::resume::{
-    Acceptance, EARLY_ACK, MOVE, RESUME, ResumeOffer, Resumed, SessionGrant, SessionId,
+    Acceptance, EARLY_ACK, LEAVE, MOVE, RESUME, ResumeOffer, Resumed, SessionGrant, SessionId,
 };
 use crate::identity::{self, ConnectionId, IdentityError};
 

@@ -78,6 +78,8 @@ pub struct LimitsConfig {
     pub sockets: usize,
     /// Calls of one connection that may be under way at once.
     pub calls_per_connection: usize,
+    /// Calls of one connection that may wait for its link at once.
+    pub waiting_calls_per_connection: usize,
     /// The same from one address, an IPv6 /64 counting as one.
     pub sockets_per_address: usize,
     /// Handshakes of agents that have not proven who they are, under way at once.
@@ -170,6 +172,11 @@ impl LimitsConfig {
         } else {
             sockets / 4 * 3
         };
+        let calls_per_connection = section.number(
+            "calls_per_connection",
+            default.calls_per_connection,
+            1..=100_000,
+        );
         let handshakes = section.number("handshakes", default.handshakes, 16..=100_000);
         let for_one_address = if agents_share_an_address {
             handshakes
@@ -189,9 +196,10 @@ impl LimitsConfig {
                 sockets_of_one,
                 1..=1_000_000,
             ),
-            calls_per_connection: section.number(
-                "calls_per_connection",
-                default.calls_per_connection,
+            calls_per_connection,
+            waiting_calls_per_connection: section.number(
+                "waiting_calls_per_connection",
+                calls_per_connection,
                 1..=100_000,
             ),
             head_timeout: section.duration(
@@ -219,6 +227,8 @@ impl Default for LimitsConfig {
             sockets_per_address: 15_000,
             // Ten busy callers with a hundred requests each; an agent's own limits are lower.
             calls_per_connection: 1_000,
+            // As many as may be under way when the agent is back.
+            waiting_calls_per_connection: 1_000,
             // Each is over in some round trips, so two thousand agents pass in a few seconds; one that
             // stalls costs some tens of KiB.
             handshakes: 512,

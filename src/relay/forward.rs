@@ -194,7 +194,10 @@ impl Forward {
         if let Some(live) = reachable_now(connection, self.shared.shutdown.is_draining())? {
             return Ok(live);
         }
-        let _place = connection.begin_waiting().ok_or(Refusal::Reconnecting)?;
+        let limit = self.shared.config.limits.waiting_calls_per_connection;
+        let _place = connection
+            .begin_waiting()
+            .ok_or(Refusal::TooManyWaiting(limit))?;
         let mut changes = connection.link_changes();
         let wait = async {
             loop {

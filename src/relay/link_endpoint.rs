@@ -2,8 +2,8 @@
 //! the link that it has.
 //!
 //! Decides who may link, and tells the far side of every change; what travels on the link is decided
-//! elsewhere. Handshakes of agents that have proven nothing are bounded, in all and for one address, so
-//! that a crowd of strangers costs little and one stranger keeps nobody out.
+//! elsewhere. Handshakes are bounded in time, and in number in all and for one address, so that a crowd of
+//! strangers costs little and one stranger keeps nobody out.
 
 mod admission;
 mod control;
@@ -36,6 +36,10 @@ const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Up to so much is added by chance, so that a herd comes back spread: with 512 places and a handshake of
 /// a few hundred milliseconds, several thousand agents find room in that time.
 const BUSY_SPREAD_SECONDS: u8 = 8;
+/// How long a handshake may take in all, from the answer to the upgrade to the last word: three messages over a path
+/// with a round trip of two seconds that loses some, and [`admission`]'s longest wait for another agent's sign of life.
+/// Each message has a deadline of its own, which is shorter.
+const HANDSHAKE: Duration = Duration::from_secs(20);
 /// What an agent is told to wait when the relay is about to stop: about a restart.
 const DRAIN_RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -101,11 +105,16 @@ impl LinkEndpoint {
 
     /// From the upgrade to the end of the link, logged either way.
     async fn welcome(self, upgrade: OnUpgrade, origin: Origin, place: Place) {
-        match self.admit(upgrade, origin, place).await {
-            Ok(Some(admitted)) => self.hold(admitted, origin).await,
-            Ok(None) => {}
-            Err(error) => {
+        // Dropping it lets go of all it holds: the socket, its place, and the connection's place for a link. A link
+        // that was left for this WebSocket waits for another try, as it does when the last word cannot be sent.
+        match tokio::time::timeout(HANDSHAKE, self.admit(upgrade, origin, place)).await {
+            Ok(Ok(Some(admitted))) => self.hold(admitted, origin).await,
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => {
                 tracing::info!(from = %origin.address, error = %chain(&error), "no link came about");
+            }
+            Err(_) => {
+                tracing::info!(from = %origin.address, limit = ?HANDSHAKE, "no link came about: the handshake took too long");
             }
         }
     }

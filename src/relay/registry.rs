@@ -26,6 +26,8 @@ use crate::identity::ConnectionId;
 pub struct Limits {
     /// Calls of one connection that may be under way at once.
     pub calls_in_flight: usize,
+    /// Calls of one connection that may wait for its link. Each holds its caller's socket and its request's head.
+    pub calls_waiting: usize,
     /// How long after a link was lost the agent counts as reconnecting rather than offline.
     pub redial_grace: Duration,
 }

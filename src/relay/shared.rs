@@ -59,6 +59,7 @@ pub(crate) mod tests {
         let store = Store::open(directory).unwrap();
         let limits = Limits {
             calls_in_flight: config.limits.calls_per_connection,
+            calls_waiting: config.limits.waiting_calls_per_connection,
             redial_grace: config.limits.redial_grace,
         };
         let records = store.connections().await.unwrap();

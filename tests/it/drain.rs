@@ -12,11 +12,20 @@ use crate::harness::caller::next_piece;
 use crate::harness::program::{AGENT, Daemon, RELAY};
 use crate::harness::relay::RelayHome;
 use crate::harness::{
-    CONNECTION, Caller, Home as _, Scene, TestAgent, TestRelay, Upstream, answers, wait_until,
+    CONNECTION, Caller, Home as _, Scene, TestAgent, TestRelay, Upstream, Whole, answers,
+    wait_until,
 };
+
+/// How long a call that is refused at once may take; one that waits takes longer.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// A scene whose service answers `/` at once and everything else in pieces, and what feeds those.
 async fn scene() -> (Scene, Pieces) {
+    scene_with("").await
+}
+
+/// The same, with more lines for the relay's configuration.
+async fn scene_with(relay: &str) -> (Scene, Pieces) {
     let (pieces, body) = in_pieces();
     let body = std::sync::Mutex::new(Some(body));
     let upstream = Upstream::new(move |request| {
@@ -28,12 +37,12 @@ async fn scene() -> (Scene, Pieces) {
         answers::at_once(http::Response::new(body))
     })
     .await;
-    (Scene::around(upstream).await, pieces)
+    (Scene::with(relay, "", upstream).await, pieces)
 }
 
 #[tokio::test]
 async fn a_draining_agent_finishes_its_calls_and_takes_no_new_ones() {
-    let (mut scene, pieces) = scene().await;
+    let (mut scene, pieces) = scene_with("[link]\ncall_wait = '100ms'").await;
     let mut caller = scene.caller().await;
     let request = caller.request("GET", "/slow", body::empty());
     let mut answer = caller.send(request).await.into_body();
@@ -57,6 +66,59 @@ async fn a_draining_agent_finishes_its_calls_and_takes_no_new_ones() {
     drop(pieces);
     assert_eq!(next_piece(&mut answer).await, None);
     assert_eq!(scene.agent.ended().await, Ended::Drained);
+}
+
+#[tokio::test]
+async fn calls_that_come_while_an_agent_is_restarted_wait_for_it() {
+    let (mut scene, pieces) = scene().await;
+    let mut caller = scene.caller().await;
+    let request = caller.request("GET", "/slow", body::empty());
+    let mut answer = caller.send(request).await.into_body();
+    pieces.send("before");
+    assert_eq!(next_piece(&mut answer).await.unwrap(), "before");
+
+    scene.agent.drain();
+    scene.relay.until_link(CONNECTION, "reconnecting").await;
+    let mut other = scene.caller().await;
+    let waiting = tokio::spawn(other.begin(other.request("GET", "/", body::empty())));
+    pieces.send("after");
+    assert_eq!(next_piece(&mut answer).await.unwrap(), "after");
+    drop(pieces);
+    assert_eq!(next_piece(&mut answer).await, None);
+    assert_eq!(scene.agent.ended().await, Ended::Drained);
+    scene.agent.go_on().await;
+    let answer = crate::harness::soon("the call that waited", waiting).await;
+    assert_eq!(answer.unwrap().unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn no_more_calls_wait_for_an_agent_than_may_and_the_others_are_told_why() {
+    let lines = "[limits]\nwaiting_calls_per_connection = 1";
+    let (mut scene, _pieces) = scene_with(lines).await;
+    scene.agent.stop().await;
+    let mut first = scene.caller().await;
+    let waiting = tokio::spawn(first.begin(first.request("GET", "/", body::empty())));
+    let mut other = scene.caller().await;
+    let mut refused = None;
+    wait_until("a call finds no place to wait", async || {
+        let request = other.request("GET", "/", body::empty());
+        // The first one may come later than this one, which then has the place, and is taken back.
+        let answer = tokio::time::timeout(LOOK, other.send(request)).await;
+        if answer.is_err() {
+            other = scene.caller().await;
+        }
+        refused = answer.ok();
+        refused.is_some()
+    })
+    .await;
+    let refused = Whole::of(refused.unwrap()).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    let problem = refused.problem();
+    assert_eq!(problem.code, "agent-reconnecting");
+    assert!(refused.text().contains("waiting_calls_per_connection"));
+    scene.agent.go_on().await;
+    let answer = crate::harness::soon("the call that waited", waiting).await;
+    assert_eq!(answer.unwrap().unwrap().status(), StatusCode::OK);
 }
 
 #[tokio::test]

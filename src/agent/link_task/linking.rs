@@ -136,7 +136,15 @@ impl LinkTask {
             }
         }
         let why = error.why();
-        let retry_in = self.redial.next_delay(error.retry_after());
+        let retry_after = error.retry_after();
+        let retry_in = match self.phase {
+            Phase::Resuming { .. } => self.redial.next_delay_while_kept(retry_after),
+            Phase::Dialling { .. }
+            | Phase::Online { .. }
+            | Phase::Waiting { .. }
+            | Phase::Ended { .. }
+            | Phase::Stopped => self.redial.next_delay(retry_after),
+        };
         if let Phase::Online { .. } = self.phase {
             return self.beside_failed(&why, retry_in);
         }

@@ -5,7 +5,7 @@
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -18,15 +18,21 @@ use crate::agent::arrival::{Arrivals, Gate};
 use crate::agent::control::{self, ControlMessage, TellError};
 use crate::agent::live::Live;
 use crate::agent::state::{ConnectionRecord, Standing};
+use crate::error_chain::chain;
 use crate::link::http2::{self, LaneClient};
 use crate::link::path::Path;
 use crate::link::{Link, LinkEnd, LinkHandle};
 use crate::name::Name;
 use crate::protocol::CloseCode;
+use crate::protocol::handshake::LEAVE;
 use crate::shutdown::Shutdown;
 
 /// Why the calls end on a link that the agent has moved away from, and that is then cut.
 const MOVED_AND_CUT: &str = "the WebSocket was lost after the agent had moved to another link";
+
+/// How long the relay may take to answer that the agent takes leave: calls pass meanwhile, and not longer, since
+/// the time to finish those under way runs.
+const LEAVE_TAKING: Duration = Duration::from_secs(2);
 
 /// A control message on its way.
 type Telling = Pin<Box<dyn Future<Output = (ControlMessage, Result<(), TellError>)> + Send>>;
@@ -72,6 +78,7 @@ impl Online {
         let (inward, draining) = (link.inward, shutdown.draining());
         let retiring = CancellationToken::new();
         let retired = retiring.clone().cancelled_owned();
+        let relay = link.peer.has(LEAVE).then(|| outward.clone());
         let server = tokio::spawn(async move {
             // Boxed, for it would be moved seven times on its way into a task of its own.
             let service = hyper::service::service_fn(move |request| {
@@ -80,12 +87,12 @@ impl Online {
             let ending = async {
                 tokio::select! {
                     // Both only wait.
-                    () = draining => {}
+                    () = draining => take_leave(relay).await,
                     () = retired => {}
                 }
             };
             if let Err(error) = http2::serve(inward, service, ending).await {
-                tracing::debug!(error = %crate::error_chain::chain(&error), "the inward lane ended");
+                tracing::debug!(error = %chain(&error), "the inward lane ended");
             }
         });
         Self {
@@ -227,6 +234,17 @@ impl Drop for Online {
         // Closing a link that is closed changes nothing.
         self.handle
             .close(CloseCode::Internal, "the agent let go of the link");
+    }
+}
+
+/// Lets a relay that knows of it hold back new calls, before this side refuses them.
+async fn take_leave(relay: Option<LaneClient>) {
+    let Some(outward) = relay else { return };
+    let telling = control::tell(&outward, &ControlMessage::Leave);
+    match tokio::time::timeout(LEAVE_TAKING, telling).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(error = %chain(&error), "no leave was taken"),
+        Err(_) => tracing::debug!("the relay did not answer that the agent takes leave"),
     }
 }
 

@@ -15,6 +15,9 @@ pub const MOVE: &str = "move";
 /// The feature of a side that acknowledges long before half a window is read.
 pub const EARLY_ACK: &str = "early-ack";
 
+/// The feature of a relay that lets calls wait for an agent that takes leave.
+pub const LEAVE: &str = "leave";
+
 /// Names a session. No secret: only the agent that proves the connection's identity can go on with one.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

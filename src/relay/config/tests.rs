@@ -89,7 +89,7 @@ fn the_reference_has_every_key_that_is_known_and_no_other() {
         }
     }
     assert_eq!(shown, known);
-    assert_eq!(shown.len(), 32);
+    assert_eq!(shown.len(), 33);
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub(super) enum Refusal {
     Offline,
     /// The agent's link was lost a moment ago, or is just being set up.
     Reconnecting,
+    /// The same, and so many calls wait for it already that no more may.
+    TooManyWaiting(usize),
     /// The relay is about to stop.
     Draining,
     /// The connection has as many calls under way as it may have.
@@ -95,6 +97,7 @@ impl Refusal {
             | Self::NotActive(_)
             | Self::Offline
             | Self::Reconnecting
+            | Self::TooManyWaiting(_)
             | Self::Draining
             | Self::TooManyCalls
             | Self::Loop
@@ -205,6 +208,17 @@ impl Refusal {
                 "destination_unavailable",
                 "The agent is reconnecting",
                 "The private side's agent has lost its link and is on its way back; the call was not sent.",
+            )
+            .retry(RETRY_REDIAL_AFTER),
+            Self::TooManyWaiting(limit) => answer(
+                S::SERVICE_UNAVAILABLE,
+                "agent-reconnecting",
+                "destination_unavailable",
+                "The agent is reconnecting",
+                &format!(
+                    "The private side's agent has lost its link and is on its way back, and {limit} calls wait for it \
+                     already (the relay's limits.waiting_calls_per_connection); the call was not sent."
+                ),
             )
             .retry(RETRY_REDIAL_AFTER),
             Self::Draining => answer(

@@ -14,7 +14,7 @@ use crate::link::Link;
 use crate::link::server::{AcceptError, Arrival, Proven};
 use crate::protocol::SOFTWARE;
 use crate::protocol::control::{CONTROL_VERSION, DUPLICATE_PATH, DuplicateMessage};
-use crate::protocol::handshake::{EARLY_ACK, Introduction, RESUME};
+use crate::protocol::handshake::{EARLY_ACK, Introduction, LEAVE, RESUME};
 use crate::relay::clock;
 use crate::relay::places::Place;
 use crate::relay::registry::{Connection, LinkRefusal, LinkSlot, Live};
@@ -35,12 +35,13 @@ pub(super) struct Admitted {
 }
 
 impl LinkEndpoint {
-    /// The handshake. Nothing when the agent goes on with its link, or was refused, which is then said and logged.
+    /// The handshake, which keeps its place to the end. Nothing when the agent goes on with its link, or was
+    /// refused, which is then said and logged.
     pub(super) async fn admit(
         &self,
         upgrade: OnUpgrade,
         origin: Origin,
-        place: Place,
+        _place: Place,
     ) -> Result<Option<Admitted>, AcceptError> {
         let key = &self.shared.identity;
         let registry = &self.shared.registry;
@@ -60,7 +61,7 @@ impl LinkEndpoint {
         };
         let introduction = Introduction {
             software: SOFTWARE.to_owned(),
-            features: [RESUME, EARLY_ACK].map(str::to_owned).to_vec(),
+            features: [RESUME, EARLY_ACK, LEAVE].map(str::to_owned).to_vec(),
             window: WINDOW,
             deactivated: connection.record().deactivated.here,
         };
@@ -74,8 +75,6 @@ impl LinkEndpoint {
                 &refusal::of_bad_proof(),
             )
             .await?;
-        // Only those who have proven nothing are bounded.
-        drop(place);
         let told_deactivated = introduction.deactivated;
         let Some(proven) = self.resume(proven, &connection, origin).await? else {
             return Ok(None);

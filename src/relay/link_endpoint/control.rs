@@ -18,10 +18,10 @@ use crate::link::http2::{LaneClient, SendError};
 use crate::problem::Problem;
 use crate::protocol::control::{
     ANSWER_DEADLINE, CONTINUE_PATH, CONTROL_AUTHORITY, CONTROL_VERSION, ContinueMessage,
-    MAX_CONTROL, REMOVED_PATH, RemovedMessage, STATE_PATH, StateMessage,
+    LEAVE_PATH, LeaveMessage, MAX_CONTROL, REMOVED_PATH, RemovedMessage, STATE_PATH, StateMessage,
 };
 use crate::relay::connections::ChangeError;
-use crate::relay::registry::{Connection, GoAheads};
+use crate::relay::registry::{Connection, Live};
 use crate::relay::shared::Shared;
 
 /// Answers an agent's control messages; the service of the outward lane.
@@ -29,7 +29,7 @@ use crate::relay::shared::Shared;
 pub(super) struct Control {
     shared: Arc<Shared>,
     connection: Arc<Connection>,
-    go_aheads: GoAheads,
+    live: Arc<Live>,
 }
 
 /// Why a control message was not answered well.
@@ -74,12 +74,12 @@ impl Control {
     pub(super) fn new(
         shared: &Arc<Shared>,
         connection: &Arc<Connection>,
-        go_aheads: GoAheads,
+        live: &Arc<Live>,
     ) -> Self {
         Self {
             shared: Arc::clone(shared),
             connection: Arc::clone(connection),
-            go_aheads,
+            live: Arc::clone(live),
         }
     }
 
@@ -113,7 +113,14 @@ impl Control {
             }
             CONTINUE_PATH => {
                 let message: ContinueMessage = read(request).await?;
-                self.go_aheads.give(&message.request);
+                self.live.go_aheads.give(&message.request);
+                Ok(())
+            }
+            LEAVE_PATH => {
+                let _: LeaveMessage = read(request).await?;
+                tracing::info!(connection = %self.connection.name(), "the agent is about to stop; calls wait for it to come back");
+                self.live.leave();
+                self.connection.link_changed();
                 Ok(())
             }
             _ => Err(unknown()),

@@ -30,6 +30,7 @@ impl LinkEndpoint {
             told_deactivated,
         } = admitted;
         let connection = Arc::clone(slot.connection());
+        let _counted = self.moves.count();
         let Link {
             peer,
             inward,
@@ -39,16 +40,15 @@ impl LinkEndpoint {
             ..
         } = link;
         let client = LaneClient::new(inward);
-        let go_aheads = GoAheads::default();
-        let live = Live::new(
+        let live = Arc::new(Live::new(
             clock::now(),
             origin.address,
             peer.software.clone(),
             client.clone(),
             handle.clone(),
-            go_aheads.clone(),
-        );
-        if slot.establish(live).is_err() {
+            GoAheads::default(),
+        ));
+        if slot.establish(&live).is_err() {
             handle.close(CloseCode::Removed, refusal::REMOVED_HERE);
         }
         let name = connection.name();
@@ -61,10 +61,10 @@ impl LinkEndpoint {
         {
             tracing::error!(connection = %name, error = %chain(&error), "the far side's state was not stored");
         }
-        let control = control::Control::new(&self.shared, &connection, go_aheads);
+        let control = control::Control::new(&self.shared, &connection, &live);
         let serving = http2::serve(outward, control, self.shared.shutdown.stopping());
         let drained = self.drained(&connection, &peer, &client, &handle);
-        let telling = tell_of_changes(&connection, told_deactivated, &client, &handle, drained);
+        let telling = tell_until_drained(&connection, told_deactivated, &client, &handle, drained);
         // In a task of its own: frames come often, what the others wait for hardly ever.
         let mut driver = AbortOnDropHandle::new(tokio::spawn(driver.run()));
         let end = tokio::select! {
@@ -107,29 +107,38 @@ impl LinkEndpoint {
     }
 }
 
-/// Tells the far side what changes here, and ends the link when it is time. Never returns.
+/// Tells the far side what changes here, and ends the link when it is time: what is being told then is told by the
+/// next link's handshake. Never returns.
+async fn tell_until_drained(
+    connection: &Connection,
+    told: bool,
+    client: &LaneClient,
+    handle: &LinkHandle,
+    drained: impl Future<Output = ()>,
+) -> Infallible {
+    tokio::select! {
+        never = tell_of_changes(connection, told, client, handle) => match never {},
+        // Whatever is dropped, the link ends.
+        () = drained => handle.close(CloseCode::Draining, "the relay is about to stop"),
+    }
+    std::future::pending().await
+}
+
+/// Tells the far side what changes here, one message at a time. Never returns.
 async fn tell_of_changes(
     connection: &Connection,
     mut told: bool,
     client: &LaneClient,
     handle: &LinkHandle,
-    drained: impl Future<Output = ()>,
 ) -> Infallible {
     let mut changes = connection.changes();
     // `told` begins as what the handshake said; a change since then is found by looking before waiting.
-    let mut drained = std::pin::pin!(drained);
     loop {
         let record = connection.record();
         if let Some(removed) = record.removed {
             if removed.by == Side::Public {
-                tell(
-                    client,
-                    REMOVED_PATH,
-                    &RemovedMessage {
-                        version: CONTROL_VERSION,
-                    },
-                )
-                .await;
+                let version = CONTROL_VERSION;
+                tell(client, REMOVED_PATH, &RemovedMessage { version }).await;
             }
             handle.close(CloseCode::Removed, refusal::REMOVED_HERE);
             return std::future::pending().await;
@@ -147,13 +156,8 @@ async fn tell_of_changes(
             }
         }
         told = deactivated;
-        tokio::select! {
-            // Both only wait; a change is kept by the channel until it is looked at.
-            changed = changes.changed() => if changed.is_err() { return std::future::pending().await },
-            () = &mut drained => {
-                handle.close(CloseCode::Draining, "the relay is about to stop");
-                return std::future::pending().await;
-            }
+        if changes.changed().await.is_err() {
+            return std::future::pending().await;
         }
     }
 }
@@ -175,12 +179,17 @@ async fn watch_the_path(connection: &Connection, handle: &LinkHandle) -> Infalli
     }
 }
 
-/// The serving end of the outward lane ends early only when the agent breaks HTTP/2; then the link
-/// is of no more use.
+/// The serving end of the outward lane ends with its link, which then says why, and before it only when HTTP/2 on
+/// it has come to an end; then the link is of no more use.
 async fn served(serving: impl Future<Output = Result<(), hyper::Error>>) -> String {
     match serving.await {
-        Ok(()) => std::future::pending().await,
-        Err(error) => format!("the agent broke HTTP/2: {}", chain(&error)),
+        Err(error) if !http2::ended_with_its_lane(&error) => {
+            format!(
+                "HTTP/2 on the agent's lane came to an end: {}",
+                chain(&error)
+            )
+        }
+        Ok(()) | Err(_) => std::future::pending().await,
     }
 }
 

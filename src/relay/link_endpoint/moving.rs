@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -18,7 +19,10 @@ use crate::protocol::control::{CONTROL_VERSION, MOVE_PATH, MoveMessage};
 use crate::protocol::handshake::{Introduction, MOVE};
 use crate::relay::config::Handover;
 
-/// Within how long all agents move to a new certificate.
+/// A handshake over a bad path takes about so long. Agents move no faster than that all their handshakes together
+/// find places (`limits.handshakes`), since who is turned away comes later than it was meant to.
+const SLOW_HANDSHAKE: Duration = Duration::from_secs(2);
+/// Within how long all agents move to a new certificate, unless there are too many for it.
 const CERTIFICATE_MOVE: Duration = Duration::from_secs(300);
 /// Within how long one agent moves whose WebSocket is old; agents are old at different times.
 const AGE_MOVE: Duration = Duration::from_secs(10);
@@ -34,6 +38,25 @@ pub(super) struct Moves {
     certificate: watch::Sender<()>,
     /// Whether another process listens on this relay's address; unknown until this one has let go of it.
     successor: watch::Sender<Option<bool>>,
+    /// How many links there are to move.
+    links: AtomicUsize,
+}
+
+/// A link that counts among those to move.
+pub(super) struct Counted<'a>(&'a AtomicUsize);
+
+impl Moves {
+    /// Counts a link while it is held.
+    pub(super) fn count(&self) -> Counted<'_> {
+        self.links.fetch_add(1, Ordering::Relaxed);
+        Counted(&self.links)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl LinkEndpoint {
@@ -78,7 +101,7 @@ impl LinkEndpoint {
             let within = tokio::select! {
                 // Both only wait.
                 () = aged(max_age) => AGE_MOVE.min(max_age),
-                Ok(()) = certificate.changed() => CERTIFICATE_MOVE,
+                Ok(()) = certificate.changed() => CERTIFICATE_MOVE.max(self.time_for_all()),
             };
             ask(client, within).await;
         }
@@ -100,11 +123,30 @@ impl LinkEndpoint {
             }
         };
         if moves && peer.has(MOVE) {
-            ask(client, config.handover_time / 2).await;
-            // An agent that has moved closes this link by itself, as soon as its last call has ended.
-            tokio::time::sleep(config.handover_time).await;
+            let least = config.handover_time / 2;
+            let most = (self.shared.config.drain_timeout / 2).max(least);
+            let within = self.time_for_all().clamp(least, most);
+            let asking = async {
+                ask(client, within).await;
+                // An agent that has moved closes this link by itself, as soon as its last call has ended.
+                std::future::pending::<()>().await;
+            };
+            // As long again as the shortest move for the dial itself, also when the agent does not answer.
+            let _ = tokio::time::timeout(within + least, asking).await;
         }
     }
+
+    /// Within how long all agents can move without any of them being turned away.
+    fn time_for_all(&self) -> Duration {
+        let links = self.moves.links.load(Ordering::Relaxed);
+        time_for(links, self.shared.config.limits.handshakes)
+    }
+}
+
+/// How long so many agents need for their handshakes, when so many may be under way at once.
+fn time_for(links: usize, places: usize) -> Duration {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    SLOW_HANDSHAKE.saturating_mul(count(links)) / count(places.max(1))
 }
 
 /// Completes when a WebSocket that came up now is old; never without a limit.
@@ -119,9 +161,33 @@ async fn aged(limit: Duration) {
 async fn ask(client: &LaneClient, within: Duration) {
     let message = MoveMessage {
         version: CONTROL_VERSION,
-        within: within.as_secs(),
+        // Not sooner than within the time that was meant.
+        within: within.as_secs() + u64::from(within.subsec_nanos() > 0),
     };
     if let Err(error) = control::send(client, MOVE_PATH, &message).await {
         tracing::debug!(error = %chain(&error), "an agent could not be asked to move");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_agents_get_longer_to_move_than_few() {
+        assert_eq!(time_for(0, 512), Duration::ZERO);
+        assert_eq!(time_for(512, 512), SLOW_HANDSHAKE);
+        assert_eq!(time_for(10_240, 512), SLOW_HANDSHAKE * 20);
+        assert!(time_for(usize::MAX, 0) > Duration::from_secs(1_000_000));
+    }
+
+    #[test]
+    fn links_count_while_they_are_held() {
+        let moves = Moves::default();
+        let one = moves.count();
+        let two = moves.count();
+        assert_eq!(moves.links.load(Ordering::Relaxed), 2);
+        drop((one, two));
+        assert_eq!(moves.links.load(Ordering::Relaxed), 0);
     }
 }

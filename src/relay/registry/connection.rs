@@ -15,9 +15,6 @@ use crate::relay::clock;
 use crate::relay::housekeeping::LAST_SEEN_EVERY;
 use crate::relay::record::{ConnectionRecord, State};
 
-/// Calls of one connection that may wait for its link: what comes in within some seconds of ordinary use.
-/// Each holds its caller's socket and the head of its request.
-const WAITING_CALLS: usize = 256;
 /// How many seconds after a duplicate the next one is told: a machine that does not wait before it tries
 /// again must fill neither the log nor the link.
 const DUPLICATE_AGAIN_AFTER: u64 = 10;
@@ -84,7 +81,7 @@ enum LinkState {
 pub enum LinkStatus {
     /// Linked.
     Online(Arc<Live>),
-    /// Lost, or without a WebSocket, since a moment ago; the agent is expected back.
+    /// Lost, or without a WebSocket, since a moment ago, or about to end; the agent is expected back.
     Reconnecting,
     /// Not linked.
     Offline,
@@ -105,7 +102,7 @@ impl Connection {
             name: record.name.clone(),
             limits,
             calls: Arc::new(Semaphore::new(limits.calls_in_flight)),
-            waiting: Arc::new(Semaphore::new(WAITING_CALLS)),
+            waiting: Arc::new(Semaphore::new(limits.calls_waiting)),
             newcomer: Arc::new(Semaphore::new(1)),
             changes: watch::Sender::new(()),
             link_changes: watch::Sender::new(()),
@@ -203,9 +200,8 @@ impl Connection {
     #[must_use]
     pub fn link_status(&self) -> LinkStatus {
         match &self.inner().link {
-            LinkState::Up(live) if live.handle.is_away() => LinkStatus::Reconnecting,
-            LinkState::Up(live) => LinkStatus::Online(Arc::clone(live)),
-            LinkState::Reserved => LinkStatus::Reconnecting,
+            LinkState::Up(live) if live.takes_calls() => LinkStatus::Online(Arc::clone(live)),
+            LinkState::Up(_) | LinkState::Reserved => LinkStatus::Reconnecting,
             LinkState::Down(Some(lost)) if lost.elapsed() < self.limits.redial_grace => {
                 LinkStatus::Reconnecting
             }

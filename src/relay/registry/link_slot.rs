@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::connection::Connection;
@@ -23,6 +24,8 @@ pub struct Live {
     pub handle: LinkHandle,
     /// Calls whose callers wait to be told to go on (`Expect: 100-continue`).
     pub go_aheads: GoAheads,
+    /// Whether the agent takes leave, and calls had better wait for its next link.
+    is_leaving: AtomicBool,
     /// Where the agent, or the last proxy before the relay, comes from; and how often it came back.
     origin: Mutex<(SocketAddr, u64)>,
 }
@@ -44,8 +47,20 @@ impl Live {
             client,
             handle,
             go_aheads,
+            is_leaving: AtomicBool::new(false),
             origin: Mutex::new((address, 0)),
         }
+    }
+
+    /// The agent takes leave: it finishes what is under way, and may come back with another link.
+    pub fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether calls can be sent down the link now.
+    #[must_use]
+    pub fn takes_calls(&self) -> bool {
+        !self.handle.is_away() && !self.is_leaving.load(Ordering::Relaxed)
     }
 
     /// Where the agent, or the last proxy before the relay, comes from.
@@ -114,8 +129,8 @@ impl LinkSlot {
     /// # Errors
     /// [`LinkRefusal::Removed`] when the connection was removed while the link was set up; the link
     /// must be closed with that reason.
-    pub fn establish(&self, live: Live) -> Result<(), LinkRefusal> {
-        self.connection.link_up(self.number, Arc::new(live))?;
+    pub fn establish(&self, live: &Arc<Live>) -> Result<(), LinkRefusal> {
+        self.connection.link_up(self.number, Arc::clone(live))?;
         self.registry.link_changed.notify_one();
         Ok(())
     }

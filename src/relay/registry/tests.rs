@@ -10,6 +10,7 @@ use crate::relay::record::{Removed, Side};
 
 const LIMITS: Limits = Limits {
     calls_in_flight: 2,
+    calls_waiting: 2,
     redial_grace: Duration::from_secs(3_600),
 };
 
@@ -44,7 +45,7 @@ fn a_second_link_is_refused_until_the_first_has_ended() {
     let first = registry.reserve_link(&connection).unwrap();
     let second = registry.reserve_link(&connection).unwrap_err();
     assert_eq!(second, LinkRefusal::AlreadyLinked);
-    first.establish(live()).unwrap();
+    first.establish(&Arc::new(live())).unwrap();
     let second = registry.reserve_link(&connection).unwrap_err();
     assert_eq!(second, LinkRefusal::AlreadyLinked);
     drop(first);
@@ -56,7 +57,7 @@ fn a_link_that_was_cut_gives_way_to_its_restarted_agent_and_not_to_a_known_doubl
     for has_double in [false, true] {
         let (registry, connection) = accepted_connection();
         let first = registry.reserve_link(&connection).unwrap();
-        first.establish(live()).unwrap();
+        first.establish(&Arc::new(live())).unwrap();
         if has_double {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 2));
             assert!(connection.note_duplicate(clock::now(), address));
@@ -77,7 +78,7 @@ fn the_links_status_follows_the_slot() {
     assert!(matches!(connection.link_status(), LinkStatus::Offline));
     assert_eq!(connection.last_seen_at(5_000), None);
     let slot = registry.reserve_link(&connection).unwrap();
-    slot.establish(live()).unwrap();
+    slot.establish(&Arc::new(live())).unwrap();
     assert!(matches!(connection.link_status(), LinkStatus::Online(_)));
     assert_eq!(connection.last_seen_at(5_000), Some(5_000));
     drop(slot);
@@ -123,7 +124,7 @@ fn a_removed_connection_is_told_apart_from_an_unknown_one() {
     assert!(registry.find_by_id(record.id).is_none());
     assert_eq!(registry.admit(record.id).unwrap_err(), expected);
     // A link that was being set up meanwhile does not come up.
-    assert_eq!(slot.establish(live()), Err(expected));
+    assert_eq!(slot.establish(&Arc::new(live())), Err(expected));
 }
 
 #[test]

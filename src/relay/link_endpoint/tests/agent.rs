@@ -2,9 +2,12 @@
 
 use std::convert::Infallible;
 
+use futures_util::{SinkExt as _, StreamExt as _};
 use http::Response;
 use hyper::service::service_fn;
 use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use super::*;
 use crate::identity::SigningKey;
@@ -14,6 +17,7 @@ use crate::link::lane::LaneStream;
 use crate::link::tls::client::{ClientTls, Purpose};
 use crate::link::{LinkEnd, http2};
 use crate::protocol::CloseCode;
+use crate::protocol::handshake::{AgentHello, Introduction};
 use crate::relay::record::tests::accepted;
 use crate::relay::registry::{Connection, LinkStatus};
 
@@ -140,5 +144,82 @@ async fn a_relay_that_drains_does_not_wait_for_an_agent_that_it_would_turn_away(
     shared.shutdown.start_drain();
     linked.end.abort();
     until(|| linked.connection.live().is_none()).await;
+    shared.shutdown.stop_now();
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_an_agent_that_does_not_answer_what_it_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = relay_in(directory.path()).await;
+    let (relay, endpoint) = listen_with(&shared);
+    let linked = linked(&shared, relay).await;
+    let (asked, mut questions) = tokio::sync::mpsc::unbounded_channel();
+    let hear = service_fn(move |request: Request<Incoming>| {
+        asked.send(request.uri().path().to_owned()).unwrap();
+        std::future::pending::<Result<Response<crate::body::Body>, Infallible>>()
+    });
+    tokio::spawn(http2::serve(linked.inward, hear, std::future::pending()));
+    let mut changed = linked.connection.record().as_ref().clone();
+    changed.deactivated.here = true;
+    shared.registry.put(changed);
+    let question = tokio::time::timeout(DEADLINE, questions.recv()).await;
+    assert_eq!(question.unwrap().unwrap(), "/v1/state");
+    shared.shutdown.start_drain();
+    let nobody = (Ipv4Addr::LOCALHOST, 1).into();
+    endpoint.look_for_successor(nobody).await;
+    let end = tokio::time::timeout(DEADLINE, linked.end).await;
+    let LinkEnd::ClosedByPeer { code, .. } = end.unwrap().unwrap() else {
+        panic!("the relay did not close the link");
+    };
+    assert_eq!(code, CloseCode::Draining);
+}
+
+#[tokio::test]
+async fn a_handshake_is_given_up_when_it_takes_too_long_in_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = relay_in(directory.path()).await;
+    let relay = listen(&shared);
+    let key = SigningKey::generate().unwrap();
+    let record = accepted(NAME, key.public_key());
+    let connection = shared.registry.put(record).unwrap();
+    // Its agent does not answer, so that who comes next is told after some seconds.
+    let Connected::New(_silent) = dial(&shared, relay, &connection, &key).await else {
+        panic!("there was no link to go on with");
+    };
+    until(|| connection.live().is_some()).await;
+
+    let request = format!("ws://{relay}/v1/link").into_client_request();
+    let mut request = request.unwrap();
+    let subprotocol = http::HeaderValue::from_static(crate::protocol::SUBPROTOCOL);
+    request
+        .headers_mut()
+        .insert(http::header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    let stream = TcpStream::connect(relay).await.unwrap();
+    let upgraded = tokio_tungstenite::client_async(request, stream).await;
+    let (mut websocket, _) = upgraded.unwrap();
+    tokio::time::pause();
+    let introduction = Introduction {
+        software: "slow".to_owned(),
+        features: Vec::new(),
+        window: crate::session::WINDOW,
+        deactivated: false,
+    };
+    let identity = shared.identity.public_key();
+    let hello = AgentHello::new(connection.id(), identity, &introduction, Binding::None).unwrap();
+    // Each message comes just in time.
+    let nearly = Duration::from_millis(9_900);
+    tokio::time::sleep(nearly).await;
+    let message = Message::binary(hello.message().to_vec());
+    websocket.send(message).await.unwrap();
+    let challenge = websocket.next().await.unwrap().unwrap().into_data();
+    tokio::time::sleep(nearly).await;
+    let (proof, _) = hello.handle_challenge(&challenge, &key, None).unwrap();
+    websocket.send(Message::binary(proof)).await.unwrap();
+    let word = websocket.next().await;
+    assert!(
+        !matches!(word, Some(Ok(Message::Binary(_)))),
+        "it was let go without a word: {word:?}"
+    );
+    assert!(connection.live().is_some(), "nothing was taken from it");
     shared.shutdown.stop_now();
 }
