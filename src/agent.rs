@@ -31,10 +31,12 @@ pub mod reload;
 pub mod serve;
 pub mod state;
 pub mod status;
+pub mod succession;
 pub mod supervisor;
 pub mod systemd;
 pub mod upstream;
 
+use std::io;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,6 +51,7 @@ use self::config::AgentConfig;
 use self::live::{Live, LiveError};
 use self::reload::Reloader;
 use self::state::{StateDirectory, StateError};
+use self::succession::heir::{self, Heritage};
 use self::supervisor::{Summary, Supervisor};
 use crate::admin_socket::{AdminSocket, BindError};
 use crate::logging::LogHandle;
@@ -69,6 +72,8 @@ pub struct Agent {
     summaries: watch::Receiver<Summary>,
     drain_timeout: Duration,
     shutdown: Shutdown,
+    state: Arc<StateDirectory>,
+    heritage: Option<Heritage>,
 }
 
 /// Why the agent cannot start.
@@ -86,10 +91,14 @@ pub enum BuildError {
     /// systemd passed a socket that is not the configuration's.
     #[error(transparent)]
     PassedSocket(PassedSocketError),
+    /// What a former process left.
+    #[error("what the former process left cannot be used")]
+    Heritage(#[source] io::Error),
 }
 
 impl Agent {
-    /// Takes the state directory, takes or binds the admin socket and reads credentials; dials nothing yet.
+    /// Takes the state directory, takes or binds the admin socket and reads credentials; dials nothing yet. With a
+    /// heritage, takes these over from the former process instead, step by step.
     /// Must be called within a runtime.
     ///
     /// # Errors
@@ -100,19 +109,35 @@ impl Agent {
         mut passed: PassedSockets,
         log: LogHandle,
         shutdown: Shutdown,
+        heritage: Option<Heritage>,
     ) -> Result<Self, BuildError> {
-        let state = Arc::new(StateDirectory::open(&config.state_dir).map_err(BuildError::State)?);
+        let opened = match &heritage {
+            None => StateDirectory::open(&config.state_dir),
+            Some(_) => StateDirectory::open_beside(&config.state_dir),
+        };
+        let state = Arc::new(opened.map_err(BuildError::State)?);
         let audit = Audit::start(&config.audit);
         let named = reload::named_in(config);
         let live = Arc::new(Live::new(config, audit).map_err(BuildError::Live)?);
-        let group = config.admin.group.as_deref();
-        let socket = AdminSocket::take_or_bind(&mut passed, &config.admin.socket, group)
-            .map_err(BuildError::Socket)?;
+        let (path, group) = (&config.admin.socket, config.admin.group.as_deref());
+        let socket = match &heritage {
+            None => AdminSocket::take_or_bind(&mut passed, path, group),
+            Some(heritage) => {
+                let listener = heritage.listener().map_err(BuildError::Heritage)?;
+                AdminSocket::inherit(listener, path, group)
+            }
+        };
+        let socket = socket.map_err(BuildError::Socket)?;
         passed.all_taken().map_err(BuildError::PassedSocket)?;
         let (commands, received) = command::channel();
-        let (supervisor, summaries) =
-            Supervisor::new(state, Arc::clone(&live), shutdown.clone(), received)
-                .map_err(BuildError::State)?;
+        let (supervisor, summaries) = Supervisor::new(
+            Arc::clone(&state),
+            Arc::clone(&live),
+            shutdown.clone(),
+            received,
+            heritage.as_ref().map(Heritage::ticket),
+        )
+        .map_err(BuildError::State)?;
         let reloader = Reloader::new(Arc::clone(&live), log.clone(), config_file, config, named);
         let reloader = Arc::new(reloader);
         let admin = Admin::new(admin::Inner {
@@ -134,6 +159,8 @@ impl Agent {
             summaries,
             drain_timeout: config.drain_timeout,
             shutdown,
+            state,
+            heritage,
         })
     }
 
@@ -141,7 +168,7 @@ impl Agent {
     pub async fn run(self) -> Ended {
         let Self {
             live,
-            mut socket,
+            socket,
             supervisor,
             admin,
             reloader,
@@ -149,21 +176,59 @@ impl Agent {
             summaries,
             drain_timeout,
             shutdown,
+            state,
+            heritage,
         } = self;
+        let signals = succession::signals();
+        live.set_former(heritage.is_some());
+        shutdown.spawn(supervisor.run());
+        if let Some(heritage) = heritage {
+            let accepted = heritage.accepted(&commands, &summaries);
+            tokio::select! {
+                accepted = accepted => match accepted {
+                    Ok(former) => {
+                        tokio::spawn(heir::succeed(former, state, Arc::clone(&live)));
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the former process did not hand over");
+                        shutdown.start_drain();
+                    }
+                },
+                // What was begun is not waited for: the former process sees that this one ends.
+                () = shutdown.draining() => {}
+            }
+        }
         if passed_sockets::keep(&[socket.as_fd()]) {
             socket.hold();
         }
-        shutdown.spawn(supervisor.run());
         shutdown.spawn(reloader.follow(shutdown.clone()));
         let until = shutdown.clone();
         let handler = move |request, peer| admin.clone().answer(request, peer);
-        let serving = tokio::spawn(async move { socket.serve(handler, &until).await });
-        let reporting = tokio::spawn(systemd::report(summaries, commands));
+        let socket = Arc::new(socket);
+        let served = Arc::clone(&socket);
+        let serving = tokio::spawn(async move { served.serve(handler, &until).await });
+        let reporting = tokio::spawn(systemd::report(summaries, commands.clone()));
         tracing::info!("the agent runs");
 
-        shutdown.draining().await;
-        systemd::stopping();
-        tracing::info!(deadline = ?drain_timeout, "stopping: no new calls, those in flight may finish");
+        // Held to the end, by which the next process knows of it.
+        let _next = tokio::select! {
+            // A hand-over that has begun is broken off: nobody is left to hand over from.
+            () = shutdown.draining() => {
+                systemd::stopping();
+                tracing::info!(deadline = ?drain_timeout, "stopping: no new calls, those in flight may finish");
+                None
+            }
+            successor = succession::successor(signals, &commands, &socket) => {
+                let process = successor.process_id();
+                serving.abort();
+                socket.hold();
+                reporting.abort();
+                systemd::hand_over(process);
+                let channel = successor.begin().await;
+                tracing::info!(process, deadline = ?drain_timeout, "another process has taken over; calls in flight may finish here");
+                Some(channel)
+            }
+        };
         let ended = shutdown.wait_all(drain_timeout).await;
         // A disk that does not answer must not keep the agent from ending.
         let closing = tokio::task::spawn_blocking(move || live.calls.audit().stop());

@@ -36,6 +36,9 @@
 //! who is a double, in `relay::link_endpoint::admission`; when agents are asked to move, in
 //! `relay::link_endpoint::moving`. Calls that wait meanwhile: [`relay::forward`].
 //!
+//! How one agent process takes the place of another: [`agent::succession`] shows the two processes, `relay::registry`
+//! (`succession`) the two links.
+//!
 //! # Invariants
 //!
 //! 1. [`agent`] and [`relay`] never import each other; they meet in [`protocol`] and [`link`].

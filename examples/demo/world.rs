@@ -263,6 +263,7 @@ fn start_agent(
         PassedSockets::none(),
         log,
         shutdown.clone(),
+        None,
     )?;
     let daemon = tokio::spawn(async move {
         agent.run().await;

@@ -5,9 +5,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream as BlockingUnixStream;
+use std::os::unix::net::{UnixListener as BlockingUnixListener, UnixStream as BlockingUnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::Request;
@@ -37,7 +38,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Owner and group may connect, others may not.
 const SOCKET_MODE: u32 = 0o660;
 
-/// A bound admin socket. Its file goes when it is dropped, unless systemd keeps it for the next start.
+/// A bound admin socket. Its file goes when it is dropped, unless systemd keeps it for the next start, or another
+/// process goes on with it.
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
@@ -45,8 +47,8 @@ pub struct AdminSocket {
     permission: Permission,
     /// Held as long as a socket that this process bound: the kernel lets go of it even when the process is killed.
     _lock: Option<Flock<File>>,
-    /// Whether systemd keeps it open for the next start.
-    is_held: bool,
+    /// Whether systemd, or another process, goes on with it.
+    is_held: AtomicBool,
 }
 
 /// Why the socket could not be bound.
@@ -134,7 +136,7 @@ impl AdminSocket {
             path: path.to_owned(),
             permission,
             _lock: Some(lock),
-            is_held: false,
+            is_held: AtomicBool::new(false),
         })
     }
 
@@ -172,20 +174,46 @@ impl AdminSocket {
             path: path.to_owned(),
             permission: Permission::new(group),
             _lock: None,
-            is_held: true,
+            is_held: AtomicBool::new(true),
         })
     }
 
-    /// Notes that systemd keeps the socket: its file stays at the end.
-    pub const fn hold(&mut self) {
-        self.is_held = true;
+    /// The socket that a former process of this daemon bound at this path, and leaves to this one. Must be called
+    /// within a runtime.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn inherit(
+        listener: BlockingUnixListener,
+        path: &Path,
+        group: Option<&str>,
+    ) -> Result<Self, BindError> {
+        let system = |source| BindError::System {
+            step: "listen on",
+            path: path.into(),
+            source,
+        };
+        let group = group.map(group_named).transpose()?;
+        listener.set_nonblocking(true).map_err(system)?;
+        Ok(Self {
+            listener: UnixListener::from_std(listener).map_err(system)?,
+            path: path.to_owned(),
+            permission: Permission::new(group),
+            _lock: None,
+            is_held: AtomicBool::new(false),
+        })
+    }
+
+    /// Notes that systemd keeps the socket, or another process goes on with it: its file stays at the end.
+    pub fn hold(&self) {
+        self.is_held.store(true, Ordering::Relaxed);
     }
 
     /// Answers requests until the shutdown *stops*, so that the status can be asked for while draining.
     ///
     /// Do not run it through [`Shutdown::spawn`]: the end would wait for it. Dropping the future, or
     /// the runtime, ends all connections.
-    pub async fn serve(self, handler: impl Handler, shutdown: &Shutdown) {
+    pub async fn serve(&self, handler: impl Handler, shutdown: &Shutdown) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
         let accepting = async {
@@ -227,10 +255,10 @@ impl AsFd for AdminSocket {
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        if self.is_held {
+        if self.is_held.load(Ordering::Relaxed) {
             return;
         }
-        // The lock is still held here, so the file cannot be another daemon's.
+        // The lock is still held here, or the socket listens, so the file is not another daemon's.
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!(%error, "could not remove the admin socket");
         }

@@ -94,6 +94,9 @@ impl Arrivals {
         if control::is_control(&request) {
             return Ok(self.owner.control(request).await);
         }
+        if self.live.awaits_audit() {
+            Box::pin(self.live.audit_is_free()).await;
+        }
         let parts = self.live.parts();
         let upstream = request
             .uri()

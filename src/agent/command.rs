@@ -8,10 +8,14 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::accept::{AcceptError, Acceptance};
+use crate::agent::control::TellError;
 use crate::agent::doctor::Destination;
 use crate::agent::state::StateError;
 use crate::agent::status::ConnectionStatus;
+use crate::identity::ConnectionId;
 use crate::invitation::Invitation;
+use crate::name::Name;
+use crate::protocol::handshake::Ticket;
 
 /// Commands that may wait at once: as many as the admin socket has connections.
 const QUEUE_LENGTH: usize = 32;
@@ -54,6 +58,16 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Removal, CommandError>>,
     },
+    /// Announce another process of this agent on every link. Until it is called off nothing is changed here, and
+    /// nothing is dialled that has no link.
+    Announce {
+        /// What it will show.
+        ticket: Ticket,
+        /// Where the answer goes: the connections whose links are up.
+        reply: oneshot::Sender<Result<Vec<ConnectionId>, AnnounceError>>,
+    },
+    /// There is no such process after all.
+    CallOff,
     /// Panic in the task of a connection, to see that no other one notices.
     #[cfg(test)]
     Fail {
@@ -101,6 +115,31 @@ pub enum CommandError {
     Stopping,
 }
 
+/// Why another process could not be announced.
+#[derive(Debug, thiserror::Error)]
+pub enum AnnounceError {
+    /// An invitation is being redeemed.
+    #[error("an invitation is being accepted; try again when it is")]
+    Accepting,
+    /// The link has no WebSocket at the moment.
+    #[error("the link of {0} has been cut and is being resumed; try again when it is")]
+    Cut(Name),
+    /// The relay is too old.
+    #[error("the relay of {0} takes no second process beside the first; restart the agent instead")]
+    Unable(Name),
+    /// The relay did not confirm it.
+    #[error("the relay of {name} could not be told")]
+    NotTold {
+        /// The connection.
+        name: Name,
+        /// Why.
+        source: TellError,
+    },
+    /// A connection's task failed.
+    #[error("a connection is being started anew; try again")]
+    Restarting,
+}
+
 /// The asking end. Clones ask the same supervisor.
 #[derive(Debug, Clone)]
 pub struct Commands(mpsc::Sender<Command>);
@@ -127,5 +166,11 @@ impl Commands {
             .await
             .map_err(|_| CommandError::Stopping)?;
         answer.await.map_err(|_| CommandError::Stopping)
+    }
+
+    /// Lets the supervisor go on as before it announced another process.
+    pub async fn call_off(&self) {
+        // A supervisor that is gone goes on with nothing.
+        let _ = self.0.send(Command::CallOff).await;
     }
 }

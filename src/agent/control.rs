@@ -17,8 +17,10 @@ use crate::problem::Problem;
 use crate::protocol::control::{
     ANSWER_DEADLINE, CONTINUE_PATH, CONTROL_AUTHORITY, CONTROL_VERSION, ContinueMessage,
     DUPLICATE_PATH, DuplicateMessage, LEAVE_PATH, LeaveMessage, MAX_CONTROL, MOVE_PATH,
-    MoveMessage, REMOVED_PATH, RemovedMessage, STATE_PATH, StateMessage,
+    MoveMessage, REMOVED_PATH, RemovedMessage, STATE_PATH, SUCCESSION_PATH, StateMessage,
+    SuccessionMessage,
 };
+use crate::protocol::handshake::Ticket;
 
 /// Messages that may wait for the link task: it reads them at once, and each replaces the former.
 const QUEUE_LENGTH: usize = 8;
@@ -45,6 +47,13 @@ pub enum ControlMessage {
     },
     /// The agent is about to stop, and may come back. Only the agent says this.
     Leave,
+    /// Another process of this agent comes. Only the agent says this.
+    Succession {
+        /// What it will show.
+        ticket: Ticket,
+        /// For how long that holds.
+        within: Duration,
+    },
     /// An upstream wants the body of a call that waits with it. Only the agent says this.
     Continue {
         /// The call's number, as the relay gave it.
@@ -207,6 +216,14 @@ fn to_request(message: &ControlMessage) -> Option<Request<Body>> {
             }),
         ),
         ControlMessage::Leave => (LEAVE_PATH, serde_json::to_vec(&LeaveMessage { version })),
+        ControlMessage::Succession { ticket, within } => (
+            SUCCESSION_PATH,
+            serde_json::to_vec(&SuccessionMessage {
+                version,
+                ticket: *ticket,
+                within: within.as_secs(),
+            }),
+        ),
         ControlMessage::Continue { request } => (
             CONTINUE_PATH,
             serde_json::to_vec(&ContinueMessage {

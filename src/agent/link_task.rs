@@ -8,19 +8,22 @@ mod activity;
 mod keeping;
 mod linking;
 mod online;
+mod order;
 mod retirement;
+mod succession;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use self::activity::{Activity, DialFailure};
 use self::keeping::Removals;
 use self::online::Online;
 pub(in crate::agent) use self::online::last_seen;
+pub use self::order::{LinkTaskEnds, Order, Snapshot, TaskEnd};
 use self::retirement::Retirement;
-use crate::agent::command::{CommandError, Removal};
+use crate::agent::command::Removal;
 use crate::agent::control::{ControlMessage, TellError};
 use crate::agent::lifecycle::{Happening, Phase};
 use crate::agent::live::Live;
@@ -28,52 +31,15 @@ use crate::agent::state::{ConnectionRecord, Standing, StateDirectory};
 use crate::agent::status::{ConnectionStatus, LinkFacts};
 use crate::backoff::Redial;
 use crate::error_chain::chain;
-use crate::invitation::{RelayUrl, TlsPin};
+use crate::link::LinkEnd;
 use crate::link::client::Connected;
 use crate::link::path::Path;
-use crate::link::{LinkEnd, LinkHandle};
 use crate::protocol::CloseCode;
+use crate::protocol::handshake::Ticket;
 use crate::shutdown::Shutdown;
 
 /// Orders that may wait: administrators give them one at a time.
 const ORDER_QUEUE_LENGTH: usize = 8;
-
-/// What the supervisor asks of a link task.
-#[derive(Debug)]
-pub enum Order {
-    /// Clear or set this side's deactivation.
-    SetDeactivated {
-        /// Whether it shall be deactivated.
-        deactivated: bool,
-        /// Where the answer goes, once it is written down.
-        reply: oneshot::Sender<Result<ConnectionStatus, CommandError>>,
-    },
-    /// Remove the connection.
-    Remove {
-        /// Where the answer goes, once it is written down and, if the link is up, told.
-        reply: oneshot::Sender<Result<Removal, CommandError>>,
-    },
-    /// The invitation was accepted again: this is the record now.
-    Adopt {
-        /// What is on disk.
-        record: Box<ConnectionRecord>,
-    },
-    /// Panic, to see that no other connection notices.
-    #[cfg(test)]
-    Fail {
-        /// Dropped by the panic.
-        reply: oneshot::Sender<()>,
-    },
-}
-
-/// How a link task ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TaskEnd {
-    /// The daemon stops.
-    Stopped,
-    /// The connection was removed, and nothing of it is left.
-    Forgotten,
-}
 
 /// All that can happen to a connection.
 enum Event {
@@ -97,27 +63,6 @@ enum Event {
     Draining,
     /// Everything is to be let go.
     Stopping,
-}
-
-/// What the supervisor sees of a link task.
-#[derive(Clone)]
-pub struct Snapshot {
-    /// For people and scripts.
-    pub status: ConnectionStatus,
-    /// Where the relay is.
-    pub relay_url: RelayUrl,
-    /// The relay's TLS key, where no authority vouches for it.
-    pub tls_pin: Option<TlsPin>,
-    /// The live link, if there is one: it knows when the relay was last heard.
-    pub handle: Option<LinkHandle>,
-}
-
-/// The supervisor's ends of a link task's channels.
-pub struct LinkTaskEnds {
-    /// Takes orders.
-    pub orders: mpsc::Sender<Order>,
-    /// Shows the latest snapshot.
-    pub snapshot: watch::Receiver<Snapshot>,
 }
 
 /// The task, before it runs.
@@ -149,6 +94,10 @@ pub struct LinkTask {
     removals: Removals,
     /// Holds the links that another took the place of.
     retirement: Retirement,
+    /// What the relay is shown until the first link is up, when this process takes over from another.
+    succeeds: Option<Ticket>,
+    /// Whether nothing is dialled, because another process does.
+    gives_way: bool,
 }
 
 impl LinkTask {
@@ -202,6 +151,8 @@ impl LinkTask {
             is_copy: false,
             removals: Removals::default(),
             retirement: Retirement::new(),
+            succeeds: None,
+            gives_way: false,
         };
         let ends = LinkTaskEnds {
             orders: order_sender,
@@ -251,6 +202,14 @@ impl LinkTask {
                 self.adopt(*record);
                 None
             }
+            Event::Order(Order::Announce { ticket, reply }) => {
+                self.announce(ticket, reply);
+                None
+            }
+            Event::Order(Order::CallOff) => {
+                self.call_off();
+                None
+            }
             #[cfg(test)]
             Event::Order(Order::Fail { reply }) => {
                 drop(reply);
@@ -276,7 +235,11 @@ impl LinkTask {
                 None
             }
             // Only agents say this, and the reader of the inward lane does not know it.
-            Event::Told(ControlMessage::Continue { .. } | ControlMessage::Leave) => None,
+            Event::Told(
+                ControlMessage::Continue { .. }
+                | ControlMessage::Leave
+                | ControlMessage::Succession { .. },
+            ) => None,
             Event::Told(ControlMessage::Removed) => {
                 self.close_link(CloseCode::Removed, "removed");
                 self.refused("the public side removed this connection".to_owned())
@@ -313,6 +276,7 @@ impl LinkTask {
             // Sent by the calls' own code, or by the relay alone.
             ControlMessage::Continue { .. }
             | ControlMessage::Leave
+            | ControlMessage::Succession { .. }
             | ControlMessage::Move { .. }
             | ControlMessage::Duplicate { .. } => None,
             ControlMessage::Removed => {

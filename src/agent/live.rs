@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -22,6 +24,12 @@ use crate::link::tls::client::{ClientTls, Purpose};
 /// not taken for a loop. A name of the private network has no place there.
 const PSEUDONYM: &str = "relay-agent";
 
+/// How long calls wait for a former process to let go of the audit log: as long as a relay makes them wait
+/// for an agent, unless it is told otherwise.
+const AUDIT_WAIT: Duration = Duration::from_secs(15);
+/// The pause between two looks at that.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// What is in force, and what is counted over the daemon's life.
 pub struct Live {
     parts: ArcSwap<Parts>,
@@ -29,6 +37,8 @@ pub struct Live {
     pub calls: Calls,
     /// Counts that outlive a reload.
     pub metrics: Metrics,
+    /// Whether a former process of this agent may still write the audit log, which has one writer at a time.
+    has_former: AtomicBool,
 }
 
 /// What was made from one configuration, beside the calls' own.
@@ -80,7 +90,36 @@ impl Live {
             parts: ArcSwap::from_pointee(parts),
             calls: Calls::new(gateway, &pseudonym(), audit),
             metrics: Metrics::default(),
+            has_former: AtomicBool::new(false),
         })
+    }
+
+    /// Notes whether a former process of this agent finishes its calls beside this one.
+    pub fn set_former(&self, has_former: bool) {
+        self.has_former.store(has_former, Ordering::Relaxed);
+    }
+
+    /// Whether a former process writes the audit log, and this one cannot yet.
+    #[must_use]
+    pub fn awaits_audit(&self) -> bool {
+        self.has_former.load(Ordering::Relaxed)
+            && self
+                .calls
+                .audit()
+                .health()
+                .is_some_and(|health| health.trouble.is_some())
+    }
+
+    /// Waits, for as long as a call may wait for an agent that is restarted, until this process can write the
+    /// audit log. Cancel-safe.
+    pub async fn audit_is_free(&self) {
+        let waiting = async {
+            while self.awaits_audit() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        // Afterwards the call is refused by the log itself.
+        let _ = tokio::time::timeout(AUDIT_WAIT, waiting).await;
     }
 
     /// What is in force now.

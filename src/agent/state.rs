@@ -17,7 +17,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
@@ -39,8 +39,10 @@ const MAX_PROCESS_ID_LENGTH: u64 = 32;
 /// The state directory, held by this process alone.
 #[derive(Debug)]
 pub struct StateDirectory {
+    path: PathBuf,
     connections: PathBuf,
-    _lock: Flock<File>,
+    /// None while a former process holds it for this one.
+    lock: Mutex<Option<Flock<File>>>,
 }
 
 /// What the state directory holds.
@@ -135,12 +137,37 @@ impl StateDirectory {
     pub fn open(path: &Path) -> Result<Self, StateError> {
         atomic_file::create_private_directory(path).map_err(StateError::Directory)?;
         let lock = lock(path)?;
+        let state = Self::open_beside(path)?;
+        state.hold(lock);
+        Ok(state)
+    }
+
+    /// Opens the directory beside another process of this agent, which holds the lock for both and changes nothing
+    /// more. [`Self::lock_now`] follows when that one is gone.
+    ///
+    /// # Errors
+    /// [`StateError::Directory`].
+    pub fn open_beside(path: &Path) -> Result<Self, StateError> {
         let connections = path.join("connections");
         atomic_file::create_private_directory(&connections).map_err(StateError::Directory)?;
         Ok(Self {
+            path: path.to_owned(),
             connections,
-            _lock: lock,
+            lock: Mutex::new(None),
         })
+    }
+
+    /// Takes the lock.
+    ///
+    /// # Errors
+    /// [`StateError::InUse`] while another process holds it.
+    pub fn lock_now(&self) -> Result<(), StateError> {
+        self.hold(lock(&self.path)?);
+        Ok(())
+    }
+
+    fn hold(&self, lock: Flock<File>) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
     }
 
     /// Reads all records.

@@ -3,6 +3,7 @@
 //! Knows which connections there are; each [`LinkTask`] knows its own record and link. A task that
 //! fails is started anew, and no other one notices.
 
+mod succession;
 mod summary;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::error_chain::chain;
 use crate::identity::ConnectionId;
 use crate::invitation::Invitation;
 use crate::name::Name;
+use crate::protocol::handshake::Ticket;
 use crate::shutdown::Shutdown;
 
 /// Acceptances under way at once: an administrator gives one at a time.
@@ -45,6 +47,10 @@ pub struct Supervisor {
     /// Poked by the tasks whenever what they show has changed.
     changed: Arc<Notify>,
     summary: watch::Sender<Summary>,
+    /// What the tasks show to their relays, when this process takes over from another.
+    ticket: Option<Ticket>,
+    /// Whether another process is about to take over: nothing is changed any more.
+    is_handing_over: bool,
 }
 
 /// A connection and the task that keeps its link.
@@ -73,7 +79,7 @@ enum Event {
 }
 
 impl Supervisor {
-    /// Reads the state directory, and begins with what it holds.
+    /// Reads the state directory, and begins with what it holds; with a ticket, in the place of another process.
     ///
     /// # Errors
     /// When the state directory cannot be listed.
@@ -82,6 +88,7 @@ impl Supervisor {
         live: Arc<Live>,
         shutdown: Shutdown,
         commands: mpsc::Receiver<Command>,
+        ticket: Option<Ticket>,
     ) -> Result<(Self, watch::Receiver<Summary>), StateError> {
         let loaded = state.load()?;
         for damaged in &loaded.damaged {
@@ -100,6 +107,8 @@ impl Supervisor {
             accepting: BTreeMap::new(),
             changed: Arc::new(Notify::new()),
             summary,
+            ticket,
+            is_handing_over: false,
         };
         for record in loaded.records {
             supervisor.start(record, Duration::ZERO, Redial::new());
@@ -144,7 +153,13 @@ impl Supervisor {
     }
 
     fn carry_out(&mut self, command: Command) {
+        if self.is_handing_over && succession::changes_something(&command) {
+            // Without its reply, who asked is told that the agent is stopping. The next process can be asked.
+            return;
+        }
         match command {
+            Command::Announce { ticket, reply } => self.announce(ticket, reply),
+            Command::CallOff => self.call_off(),
             Command::Connections { reply } => {
                 let _ = reply.send(self.statuses());
             }
@@ -295,6 +310,7 @@ impl Supervisor {
             self.shutdown.clone(),
             Arc::clone(&self.changed),
         );
+        let task = task.succeeding(self.ticket);
         let task = self.tasks.spawn(task.run()).id();
         let supervised = Supervised {
             name,

@@ -29,6 +29,11 @@ pub async fn report(mut summaries: watch::Receiver<Summary>, commands: Commands)
     }
 }
 
+/// Says that another process is the service's from now on. What this one says is not listened to any more.
+pub fn hand_over(process_id: u32) {
+    tell(&[NotifyState::MainPid(process_id)]);
+}
+
 /// Says that the agent is about to stop.
 pub fn stopping() {
     tell(&[

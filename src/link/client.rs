@@ -15,7 +15,7 @@ use crate::identity::{ConnectionId, PublicKey, SigningKey};
 use crate::invitation::{RelayUrl, TlsPin};
 use crate::protocol::handshake::{
     AgentHello, Binding, EARLY_ACK, Established, HandshakeError, Introduction, MOVE, RESUME,
-    Refusal, RefusalCode, Resumed, SessionGrant,
+    Refusal, RefusalCode, Resumed, SessionGrant, Ticket,
 };
 use crate::protocol::{LINK_PATH, SOFTWARE, SUBPROTOCOL};
 use crate::session::WINDOW;
@@ -45,6 +45,8 @@ pub struct LinkTarget<'a> {
     pub deactivated: bool,
     /// The link to go on with, if there is one.
     pub resume: Option<LinkHandle>,
+    /// The ticket under which another process of this agent announced this one.
+    pub succeeds: Option<Ticket>,
 }
 
 /// What a dial led to.
@@ -291,7 +293,8 @@ async fn shake_hands(
         &introduction,
         binding,
     )
-    .map_err(handshake)?;
+    .map_err(handshake)?
+    .succeeding(target.succeeds);
     let began = Instant::now();
     websocket::send(websocket, hello.message().to_vec())
         .await

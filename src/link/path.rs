@@ -64,6 +64,15 @@ impl LinkHandle {
         self.shared.path.borrow().is_away()
     }
 
+    /// Why the link has no WebSocket now, for people; nothing while it has one.
+    #[must_use]
+    pub fn away(&self) -> Option<String> {
+        match &*self.shared.path.borrow() {
+            Path::Away { why } => Some(why.clone()),
+            Path::Up | Path::Doubtful => None,
+        }
+    }
+
     /// The session's name, where it can be resumed.
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {

@@ -21,7 +21,7 @@ use crate::identity::{ConnectionId, PublicKey, SigningKey};
 use crate::protocol::SUBPROTOCOL;
 use crate::protocol::handshake::{
     Acceptance, Binding, Greeting, HandshakeError, Introduction, Proof, RESUME, Refusal,
-    RelayChallenge, ResumeOffer, SessionGrant, SessionId,
+    RelayChallenge, ResumeOffer, SessionGrant, SessionId, Ticket,
 };
 
 /// How long hyper may take to hand the connection over after the 101 was written.
@@ -219,6 +219,12 @@ impl Proven {
     #[must_use]
     pub const fn offer(&self) -> Option<ResumeOffer> {
         self.proof.offer
+    }
+
+    /// The ticket that the agent showed, as the successor of another process.
+    #[must_use]
+    pub const fn succeeds(&self) -> Option<Ticket> {
+        self.proof.succeeds
     }
 
     /// Says yes to a new link; `deactivated` tells whether the public side has deactivated the

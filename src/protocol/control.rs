@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::handshake::Ticket;
+
 /// The authority of control requests. `~` stands in no [`crate::name::Name`], so no upstream can be
 /// called this.
 pub const CONTROL_AUTHORITY: &str = "~control";
@@ -19,6 +21,8 @@ pub const CONTINUE_PATH: &str = "/v1/continue";
 pub const MOVE_PATH: &str = "/v1/move";
 /// Tells the relay that the agent is about to stop, and may come back.
 pub const LEAVE_PATH: &str = "/v1/leave";
+/// Tells the relay that another process of the agent comes.
+pub const SUCCESSION_PATH: &str = "/v1/succession";
 /// Tells the agent that another machine came with its identity.
 pub const DUPLICATE_PATH: &str = "/v1/duplicate";
 /// The version of every control message.
@@ -51,6 +55,17 @@ pub struct RemovedMessage {
 pub struct LeaveMessage {
     /// [`CONTROL_VERSION`].
     pub version: u32,
+}
+
+/// Body of [`SUCCESSION_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuccessionMessage {
+    /// [`CONTROL_VERSION`].
+    pub version: u32,
+    /// What the other process will show.
+    pub ticket: Ticket,
+    /// For how many seconds it holds.
+    pub within: u64,
 }
 
 /// Body of [`CONTINUE_PATH`].

@@ -8,6 +8,7 @@
 mod agent;
 mod relay;
 mod resume;
+mod succession;
 mod transcript;
 
 use std::fmt;
@@ -19,6 +20,7 @@ pub use self::relay::{Greeting, Proof, RelayChallenge};
 pub use self::resume::{
     Acceptance, EARLY_ACK, LEAVE, MOVE, RESUME, ResumeOffer, Resumed, SessionGrant, SessionId,
 };
+pub use self::succession::{SUCCESSION, Ticket};
 use crate::identity::{self, ConnectionId, IdentityError};
 
 /// Length of the TLS exporter that both signatures cover, in bytes.
@@ -216,6 +218,8 @@ struct ChallengeBody {
 struct ProofBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     resume: Option<ResumeOffer>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    succeeds: Option<Ticket>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 mod connection;
 mod go_ahead;
 mod link_slot;
+mod succession;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,6 +21,7 @@ pub use self::link_slot::{LinkSlot, Live};
 use super::clock;
 use super::record::{ConnectionRecord, State};
 use crate::identity::ConnectionId;
+use crate::protocol::handshake::Ticket;
 
 /// What bounds every connection.
 #[derive(Debug, Clone, Copy)]
@@ -173,6 +175,23 @@ impl Registry {
         former: &Arc<Live>,
     ) -> Result<LinkSlot, LinkRefusal> {
         let slot = connection.replace(former)?;
+        Ok(LinkSlot::new(
+            Arc::clone(connection),
+            Arc::clone(self),
+            slot,
+        ))
+    }
+
+    /// Gives a place beside the agent's link to the process that was announced under this ticket.
+    ///
+    /// # Errors
+    /// [`LinkRefusal::AlreadyLinked`] when none was, or not lately; [`LinkRefusal::Removed`].
+    pub fn succeed_link(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        ticket: Ticket,
+    ) -> Result<LinkSlot, LinkRefusal> {
+        let slot = connection.succeed(ticket)?;
         Ok(LinkSlot::new(
             Arc::clone(connection),
             Arc::clone(self),

@@ -144,6 +144,8 @@ async fn an_agent_that_drains_while_its_link_is_cut_comes_back_to_finish_its_cal
     cable.set_door(Door::Refusing);
     cable.cut(Cut::Reset);
     relay.until_link(CONNECTION, "reconnecting").await;
+    let why = relay.connection(CONNECTION).await["link"]["why"].clone();
+    assert!(why.as_str().is_some_and(|why| !why.is_empty()), "{why}");
     agent.drain();
     cable.set_door(Door::Open);
     pieces.send("after");

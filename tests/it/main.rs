@@ -26,6 +26,7 @@ mod sources;
 mod spans;
 mod state;
 mod streams;
+mod succession;
 mod survival;
 mod tidy;
 mod vectors;

@@ -364,6 +364,8 @@ impl Writer {
         self.sync_due = None;
         let why = chain(error).to_string();
         let delay = match &self.trouble {
+            // Held by a former process of this agent, which is about to end.
+            _ if matches!(error, FileError::InUse(_)) => RETRY.0,
             Some(trouble) => (trouble.delay * 2).min(RETRY.1),
             None => RETRY.0,
         };

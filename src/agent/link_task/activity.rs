@@ -17,7 +17,7 @@ use crate::agent::state::{self, ConnectionRecord, StateDirectory, StateError};
 use crate::error_chain::chain;
 use crate::link::LinkHandle;
 use crate::link::client::{self, ConnectError, Connected, LinkTarget};
-use crate::protocol::handshake::RefusalCode;
+use crate::protocol::handshake::{RefusalCode, Ticket};
 
 /// A dial under way.
 type Dial = Pin<Box<dyn Future<Output = Result<Connected, DialFailure>> + Send>>;
@@ -44,12 +44,13 @@ pub(super) enum DialFailure {
 }
 
 impl Activity {
-    /// A dial; `resume` is the link to go on with.
+    /// A dial; `resume` is the link to go on with, `succeeds` what a former process announced this one under.
     pub(super) fn dial(
         record: &ConnectionRecord,
         state: &Arc<StateDirectory>,
         live: &Live,
         resume: Option<LinkHandle>,
+        succeeds: Option<Ticket>,
     ) -> Self {
         let (record, state, parts) = (record.clone(), Arc::clone(state), live.parts());
         Self::Dialling(Box::pin(async move {
@@ -66,6 +67,7 @@ impl Activity {
                 allow_tls_inspection: parts.tls_inspection == TlsInspection::Allow,
                 deactivated: record.deactivated,
                 resume,
+                succeeds,
             };
             client::connect(&parts.dialer, &target)
                 .await

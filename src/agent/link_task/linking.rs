@@ -104,6 +104,7 @@ impl LinkTask {
 
     fn go_online(&mut self, link: Link) {
         self.facts.links_made += 1;
+        self.succeeds = None;
         self.facts.relay_software = Some(link.peer.software.clone());
         self.facts.clock_ahead = link.clock_ahead;
         self.facts.deactivated_there = link.peer.deactivated;
@@ -295,6 +296,6 @@ impl LinkTask {
     fn dial(&mut self) -> Activity {
         self.dialled_deactivated = self.record.deactivated;
         let resume = self.online.as_ref().map(|online| online.handle.clone());
-        Activity::dial(&self.record, &self.state, &self.live, resume)
+        Activity::dial(&self.record, &self.state, &self.live, resume, self.succeeds)
     }
 }

@@ -18,13 +18,14 @@ use crate::agent::arrival::{Arrivals, Gate};
 use crate::agent::control::{self, ControlMessage, TellError};
 use crate::agent::live::Live;
 use crate::agent::state::{ConnectionRecord, Standing};
+use crate::agent::succession::TICKET_HOLDS;
 use crate::error_chain::chain;
 use crate::link::http2::{self, LaneClient};
 use crate::link::path::Path;
 use crate::link::{Link, LinkEnd, LinkHandle};
 use crate::name::Name;
 use crate::protocol::CloseCode;
-use crate::protocol::handshake::LEAVE;
+use crate::protocol::handshake::{LEAVE, SUCCESSION, Ticket};
 use crate::shutdown::Shutdown;
 
 /// Why the calls end on a link that the agent has moved away from, and that is then cut.
@@ -33,6 +34,9 @@ const MOVED_AND_CUT: &str = "the WebSocket was lost after the agent had moved to
 /// How long the relay may take to answer that the agent takes leave: calls pass meanwhile, and not longer, since
 /// the time to finish those under way runs.
 const LEAVE_TAKING: Duration = Duration::from_secs(2);
+
+/// How long the relay may take to answer that another process comes: who is not answered by then tries later.
+const ANNOUNCING: Duration = Duration::from_secs(5);
 
 /// A control message on its way.
 type Telling = Pin<Box<dyn Future<Output = (ControlMessage, Result<(), TellError>)> + Send>>;
@@ -49,6 +53,8 @@ pub(super) struct Online {
     messages: mpsc::Receiver<ControlMessage>,
     outward: LaneClient,
     telling: Option<Telling>,
+    /// Whether the relay lets an announced process of this agent link beside this one.
+    knows_successions: bool,
     path: watch::Receiver<Path>,
     /// Lets the inward lane finish what it has and take nothing new.
     retiring: CancellationToken,
@@ -78,6 +84,7 @@ impl Online {
         let (inward, draining) = (link.inward, shutdown.draining());
         let retiring = CancellationToken::new();
         let retired = retiring.clone().cancelled_owned();
+        let knows_successions = link.peer.has(SUCCESSION);
         let relay = link.peer.has(LEAVE).then(|| outward.clone());
         let server = tokio::spawn(async move {
             // Boxed, for it would be moved seven times on its way into a task of its own.
@@ -106,6 +113,7 @@ impl Online {
             messages,
             outward,
             telling: None,
+            knows_successions,
             has_failed_to_tell: false,
         }
     }
@@ -221,6 +229,21 @@ impl Online {
             let result = control::tell(&outward, &message).await;
             (message, result)
         }));
+    }
+
+    /// Tells the relay that another process of this agent comes; nothing when the relay would not let it link.
+    pub(super) fn announcing(
+        &self,
+        ticket: Ticket,
+    ) -> Option<impl Future<Output = Result<(), TellError>> + Send + use<>> {
+        let outward = self.knows_successions.then(|| self.outward.clone())?;
+        Some(async move {
+            let within = TICKET_HOLDS;
+            let message = ControlMessage::Succession { ticket, within };
+            let telling = control::tell(&outward, &message);
+            let told = tokio::time::timeout(ANNOUNCING, telling).await;
+            told.unwrap_or(Err(TellError::Silent))
+        })
     }
 
     /// When the relay was last heard.

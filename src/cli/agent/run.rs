@@ -2,6 +2,7 @@
 
 use super::Place;
 use crate::agent::state::StateError;
+use crate::agent::succession::heir::Heritage;
 use crate::agent::{Agent, BuildError};
 use crate::cli::exit_code::{ExitCode, Failure};
 use crate::error_chain::chain;
@@ -31,7 +32,9 @@ pub(super) async fn run(place: Place) -> Result<(), Failure> {
     })?;
     let passed = PassedSockets::from_environment().map_err(BuildError::PassedSocket);
     let passed = passed.map_err(|error| failure_of(&error))?;
-    let agent = Agent::build(&config, place.config, passed, log, shutdown);
+    let heritage = Heritage::from_environment().await;
+    let heritage = heritage.map_err(|error| failure_of(&BuildError::Heritage(error)))?;
+    let agent = Agent::build(&config, place.config, passed, log, shutdown, heritage);
     let agent = agent.map_err(|error| failure_of(&error))?;
     match agent.run().await {
         Ended::Drained | Ended::Stopped => Ok(()),
@@ -52,6 +55,7 @@ fn failure_of(error: &BuildError) -> Failure {
             "Only one agent can use a state directory: stop the other one, or give this one another state_dir.",
         ),
         BuildError::State(_) => Failure::new(ExitCode::CannotWrite, text, ""),
+        BuildError::Heritage(_) => Failure::new(ExitCode::TryAgain, text, ""),
         BuildError::Live(_) => Failure::new(ExitCode::Configuration, text, ""),
         BuildError::PassedSocket(error) => {
             Failure::new(ExitCode::Configuration, text, capitalised(error.remedy()))

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::arguments::Initiate;
 use crate::cli::daemon::{Daemon, url_encode};
 use crate::cli::exit_code::Failure;
-use crate::cli::output::{note, print, print_json, table};
+use crate::cli::output::{note, print, print_json, printable, table};
 use crate::relay::api::views::{ConnectionView, ConnectionsView, IssuedView, StatusView};
 
 pub(super) async fn initiate(relay: &Daemon, initiate: Initiate) -> Result<(), Failure> {
@@ -175,6 +175,13 @@ fn as_table(view: &ConnectionsView, now: SystemTime) -> String {
     ];
     let mut text = table(titles, &rows);
     for connection in &view.connections {
+        if let Some(why) = &connection.link.why {
+            let name = &connection.name;
+            text.push_str(&format!(
+                "{name}: the link has no WebSocket ({}); it is kept for the agent to come back\n",
+                printable(why)
+            ));
+        }
         if let Some(duplicate) = &connection.link.duplicate {
             text.push_str(&format!(
                 "{}: a second machine with this agent's identity came from {} at {} and was refused; \

@@ -4,7 +4,7 @@ use super::transcript::{self, read_plain, read_signed, write_json, write_plain, 
 use super::{
     ACCEPTED, AcceptedBody, Binding, CHALLENGE, ChallengeBody, Digest, HELLO, HandshakeError,
     HelloBody, Introduction, Nonce, PROOF, ProofBody, REFUSED, RESUME, Refusal, RefusalCode,
-    ResumeOffer, Resumed, SessionGrant,
+    ResumeOffer, Resumed, SUCCESSION, SessionGrant, Ticket,
 };
 use crate::identity::{ConnectionId, PublicKey, SigningKey};
 use crate::protocol::LINK_VERSION;
@@ -14,6 +14,7 @@ pub struct AgentHello {
     message: Vec<u8>,
     relay: PublicKey,
     binding: Binding,
+    succeeds: Option<Ticket>,
 }
 
 /// The agent has proved itself and awaits the relay's word.
@@ -63,7 +64,15 @@ impl AgentHello {
             message: write_plain(HELLO, &body),
             relay,
             binding,
+            succeeds: None,
         })
+    }
+
+    /// As a process that another of this agent announced under this ticket.
+    #[must_use]
+    pub const fn succeeding(mut self, ticket: Option<Ticket>) -> Self {
+        self.succeeds = ticket;
+        self
     }
 
     /// The message to send.
@@ -106,9 +115,10 @@ impl AgentHello {
                 challenge.body.version,
             ]));
         }
-        let can_resume = challenge.body.features.iter().any(|named| named == RESUME);
-        let resume = offer.filter(|_| can_resume);
-        let json = write_json(&ProofBody { resume });
+        let can = |feature: &str| challenge.body.features.iter().any(|named| named == feature);
+        let resume = offer.filter(|_| can(RESUME));
+        let succeeds = self.succeeds.filter(|_| can(SUCCESSION));
+        let json = write_json(&ProofBody { resume, succeeds });
         let signature = key.sign(&transcript::proof(&self.message, message, &json, &binding));
         let proof = write_signed(PROOF, &signature, &json);
         let next = AgentProof {

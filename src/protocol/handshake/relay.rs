@@ -4,7 +4,7 @@ use super::transcript::{self, read_plain, read_signed, write_json, write_plain, 
 use super::{
     ACCEPTED, Acceptance, AcceptedBody, Binding, BindingName, CHALLENGE, ChallengeBody, HELLO,
     HandshakeError, HelloBody, Introduction, Nonce, PROOF, ProofBody, REFUSED, Refusal,
-    ResumeOffer,
+    ResumeOffer, Ticket,
 };
 use crate::identity::{ConnectionId, PublicKey, SigningKey};
 use crate::protocol::LINK_VERSION;
@@ -31,6 +31,8 @@ pub struct Proof {
     pub peer: Introduction,
     /// The session that it would go on with.
     pub offer: Option<ResumeOffer>,
+    /// The ticket that the agent showed, as the successor of another process.
+    pub succeeds: Option<Ticket>,
 }
 
 impl Greeting {
@@ -127,8 +129,11 @@ impl RelayChallenge {
             window: self.body.window,
             deactivated: self.body.deactivated,
         };
-        let offer = proof.body.resume;
-        Ok(Proof { peer, offer })
+        Ok(Proof {
+            peer,
+            offer: proof.body.resume,
+            succeeds: proof.body.succeeds,
+        })
     }
 
     /// The relay's yes, as the message to send.

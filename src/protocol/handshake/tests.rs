@@ -75,6 +75,24 @@ fn both_sides_learn_who_the_other_is_and_its_state() {
 }
 
 #[test]
+fn a_ticket_is_shown_to_a_relay_that_knows_of_successions_and_to_no_other() {
+    let pair = pair();
+    let ticket = Ticket::generate().unwrap();
+    for knows in [true, false] {
+        let hello = pair.hello(EXPORTER).succeeding(Some(ticket));
+        let mut relay = introduction(false);
+        relay.features.extend(knows.then(|| SUCCESSION.to_owned()));
+        let greeting = Greeting::read(hello.message()).unwrap();
+        let (challenge, waiting) = greeting
+            .challenge(&pair.relay, &relay, EXPORTER, 0)
+            .unwrap();
+        let proof = hello.handle_challenge(&challenge, &pair.agent, None);
+        let proof = waiting.handle_proof(&proof.unwrap().0, &pair.agent.public_key());
+        assert!(proof.unwrap().succeeds == knows.then_some(ticket));
+    }
+}
+
+#[test]
 fn a_session_is_offered_to_a_relay_that_can_resume_and_goes_on_where_both_say() {
     let pair = pair();
     let session = SessionId::generate().unwrap();
@@ -133,13 +151,15 @@ fn the_messages_about_a_session_are_these_bytes() {
         session,
         received: LaneCounts([81_920, 4_711]),
     };
+    let succeeds = Ticket::try_from("AAECAwQFBgcICQoLDA0ODw".to_owned()).unwrap();
     let json = serde_json::to_string(&ProofBody {
         resume: Some(offer),
+        succeeds: Some(succeeds),
     })
     .unwrap();
     assert_eq!(
         json,
-        r#"{"resume":{"session":"AAECAwQFBgcICQoLDA0ODw","received":[81920,4711]}}"#
+        r#"{"resume":{"session":"AAECAwQFBgcICQoLDA0ODw","received":[81920,4711]},"succeeds":"AAECAwQFBgcICQoLDA0ODw"}"#
     );
     let accepted = AcceptedBody {
         deactivated: false,
@@ -155,7 +175,11 @@ fn the_messages_about_a_session_are_these_bytes() {
         r#"{"deactivated":false,"session":"AAECAwQFBgcICQoLDA0ODw","resume_window":120,"resumed":{"received":[65536,815],"from":[98304,4711]}}"#
     );
     assert_eq!(
-        serde_json::to_string(&ProofBody { resume: None }).unwrap(),
+        serde_json::to_string(&ProofBody {
+            resume: None,
+            succeeds: None
+        })
+        .unwrap(),
         "{}"
     );
 }

@@ -85,6 +85,9 @@ pub struct LinkView {
     /// How often the link has gone on over another WebSocket.
     #[serde(default)]
     pub resumed: u64,
+    /// Why it has no WebSocket at the moment.
+    #[serde(default)]
+    pub why: Option<String>,
     /// Another machine that came with the agent's identity while its link was live.
     #[serde(default)]
     pub duplicate: Option<DuplicateView>,
@@ -320,6 +323,7 @@ impl LinkView {
             address: live.as_ref().map(|live| live.address().to_string()),
             software: live.as_ref().map(|live| live.software.clone()),
             resumed: live.as_ref().map_or(0, |live| live.resumed()),
+            why: live.as_ref().and_then(|live| live.handle.away()),
             duplicate: connection.duplicate().map(|duplicate| DuplicateView {
                 at: rfc3339(duplicate.at),
                 address: duplicate.address.to_string(),

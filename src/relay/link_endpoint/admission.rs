@@ -14,7 +14,7 @@ use crate::link::Link;
 use crate::link::server::{AcceptError, Arrival, Proven};
 use crate::protocol::SOFTWARE;
 use crate::protocol::control::{CONTROL_VERSION, DUPLICATE_PATH, DuplicateMessage};
-use crate::protocol::handshake::{EARLY_ACK, Introduction, LEAVE, RESUME};
+use crate::protocol::handshake::{EARLY_ACK, Introduction, LEAVE, RESUME, SUCCESSION, Ticket};
 use crate::relay::clock;
 use crate::relay::places::Place;
 use crate::relay::registry::{Connection, LinkRefusal, LinkSlot, Live};
@@ -61,7 +61,9 @@ impl LinkEndpoint {
         };
         let introduction = Introduction {
             software: SOFTWARE.to_owned(),
-            features: [RESUME, EARLY_ACK, LEAVE].map(str::to_owned).to_vec(),
+            features: [RESUME, EARLY_ACK, LEAVE, SUCCESSION]
+                .map(str::to_owned)
+                .to_vec(),
             window: WINDOW,
             deactivated: connection.record().deactivated.here,
         };
@@ -80,7 +82,7 @@ impl LinkEndpoint {
             return Ok(None);
         };
         // The connection's one link is for one who proved its identity: a stranger cannot take it.
-        match self.reserve(&connection).await {
+        match self.reserve(&connection, proven.succeeds()).await {
             Ok(slot) => {
                 let window = self.shared.config.link.resume_window;
                 let link = proven.accept(told_deactivated, window).await?;
@@ -133,9 +135,17 @@ impl LinkEndpoint {
         }
     }
 
-    /// The connection's place for a link. A former link whose agent shows no sign of life gives way.
-    async fn reserve(&self, connection: &Arc<Connection>) -> Result<LinkSlot, LinkRefusal> {
+    /// The connection's place for a link: beside the former link for a process that was announced on it. A former
+    /// link whose agent shows no sign of life gives way.
+    async fn reserve(
+        &self,
+        connection: &Arc<Connection>,
+        succeeds: Option<Ticket>,
+    ) -> Result<LinkSlot, LinkRefusal> {
         let registry = &self.shared.registry;
+        if let Some(Ok(slot)) = succeeds.map(|ticket| registry.succeed_link(connection, ticket)) {
+            return Ok(slot);
+        }
         let refused = match registry.reserve_link(connection) {
             Err(LinkRefusal::AlreadyLinked) => LinkRefusal::AlreadyLinked,
             other => return other,

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -18,7 +19,8 @@ use crate::link::http2::{LaneClient, SendError};
 use crate::problem::Problem;
 use crate::protocol::control::{
     ANSWER_DEADLINE, CONTINUE_PATH, CONTROL_AUTHORITY, CONTROL_VERSION, ContinueMessage,
-    LEAVE_PATH, LeaveMessage, MAX_CONTROL, REMOVED_PATH, RemovedMessage, STATE_PATH, StateMessage,
+    LEAVE_PATH, LeaveMessage, MAX_CONTROL, REMOVED_PATH, RemovedMessage, STATE_PATH,
+    SUCCESSION_PATH, StateMessage, SuccessionMessage,
 };
 use crate::relay::connections::ChangeError;
 use crate::relay::registry::{Connection, Live};
@@ -121,6 +123,13 @@ impl Control {
                 tracing::info!(connection = %self.connection.name(), "the agent is about to stop; calls wait for it to come back");
                 self.live.leave();
                 self.connection.link_changed();
+                Ok(())
+            }
+            SUCCESSION_PATH => {
+                let message: SuccessionMessage = read(request).await?;
+                tracing::info!(connection = %self.connection.name(), within = message.within, "the agent announces another process of its own");
+                let within = Duration::from_secs(message.within);
+                self.connection.announce(message.ticket, within);
                 Ok(())
             }
             _ => Err(unknown()),

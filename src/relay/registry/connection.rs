@@ -1,31 +1,25 @@
 //! One connection in memory: its record, its link if there is one, its calls under way.
 
+mod slots;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::Limits;
 use super::link_slot::Live;
-use super::{Limits, LinkRefusal};
+use super::succession::Succession;
 use crate::identity::ConnectionId;
 use crate::name::Name;
-use crate::protocol::handshake::SessionId;
-use crate::relay::clock;
+use crate::protocol::handshake::{SessionId, Ticket};
 use crate::relay::housekeeping::LAST_SEEN_EVERY;
 use crate::relay::record::{ConnectionRecord, State};
 
 /// How many seconds after a duplicate the next one is told: a machine that does not wait before it tries
 /// again must fill neither the log nor the link.
 const DUPLICATE_AGAIN_AFTER: u64 = 10;
-/// For how long a second machine with an agent's identity is remembered: one that was cloned tries again
-/// every half minute.
-const DOUBLE_REMEMBERED: Duration = Duration::from_secs(600);
-/// How long the agent must not have been heard before such a machine, or the agent itself after a restart,
-/// may take its link: an agent that was cut is back sooner.
-const DOUBLE_WAITS: Duration = Duration::from_secs(20);
-/// Why a link ends whose agent came back without it.
-const BEGAN_ANEW: &str = "the agent was restarted, or gave the link up, and began a new one";
 
 /// One connection in memory. Shared by every call, link and admin that has to do with it.
 #[derive(Debug)]
@@ -52,8 +46,11 @@ struct Inner {
     last_seen_at: Option<u64>,
     /// Whether `last_seen_at` is newer than what the store holds.
     seen_since_stored: bool,
-    /// How many links were reserved: tells a slot whether it still is the connection's.
+    /// How many slots were given out.
     slots: u64,
+    /// Whose slot the connection's link is.
+    current: u64,
+    succession: Succession,
     duplicate: Option<Duplicate>,
 }
 
@@ -112,6 +109,8 @@ impl Connection {
                 link: LinkState::Down(was_linked.then(Instant::now)),
                 seen_since_stored: false,
                 slots: 0,
+                current: 0,
+                succession: Succession::default(),
                 duplicate: None,
             }),
         }
@@ -150,11 +149,17 @@ impl Connection {
         }
     }
 
-    /// The link whose session has this name.
+    /// The link whose session has this name; also a former one, while its last calls end.
     #[must_use]
     pub fn link_with(&self, session: SessionId) -> Option<Arc<Live>> {
-        self.live()
-            .filter(|live| live.handle.session() == Some(session))
+        let former = self.inner().succession.former();
+        let mut links = self.live().into_iter().chain(former);
+        links.find(|live| live.handle.session() == Some(session))
+    }
+
+    /// The agent announces another process of its own.
+    pub fn announce(&self, ticket: Ticket, within: Duration) {
+        self.inner().succession.announce(ticket, within);
     }
 
     /// The other machine that last came with the agent's identity, if any has since the relay started.
@@ -199,9 +204,15 @@ impl Connection {
     /// Whether the agent can be reached, for people.
     #[must_use]
     pub fn link_status(&self) -> LinkStatus {
-        match &self.inner().link {
+        let inner = self.inner();
+        match &inner.link {
             LinkState::Up(live) if live.takes_calls() => LinkStatus::Online(Arc::clone(live)),
-            LinkState::Up(_) | LinkState::Reserved => LinkStatus::Reconnecting,
+            LinkState::Up(_) => match inner.succession.former() {
+                // Its successor was cut, and perhaps it is no more.
+                Some(former) if former.takes_calls() => LinkStatus::Online(former),
+                Some(_) | None => LinkStatus::Reconnecting,
+            },
+            LinkState::Reserved => LinkStatus::Reconnecting,
             LinkState::Down(Some(lost)) if lost.elapsed() < self.limits.redial_grace => {
                 LinkStatus::Reconnecting
             }
@@ -275,80 +286,12 @@ impl Connection {
         self.link_changed();
     }
 
-    /// The number of a new slot. A former link that waits for its agent to come back gives way to it: the
-    /// agent came, and does not go on with it.
-    pub(super) fn reserve(&self) -> Result<u64, LinkRefusal> {
-        let mut inner = self.inner();
-        if let Some(removed) = inner.record.removed {
-            return Err(LinkRefusal::Removed { at: removed.at });
-        }
-        match &inner.link {
-            LinkState::Down(_) => {}
-            LinkState::Up(live) if live.handle.is_away() && !inner.may_be_a_double(live) => {
-                live.handle.abandon(BEGAN_ANEW);
-            }
-            LinkState::Reserved | LinkState::Up(_) => return Err(LinkRefusal::AlreadyLinked),
-        }
-        Ok(inner.next_slot())
-    }
-
-    /// The number of a new slot, in place of that of `former`, whose agent shows no sign of life.
-    pub(super) fn replace(&self, former: &Arc<Live>) -> Result<u64, LinkRefusal> {
-        let mut inner = self.inner();
-        match &inner.link {
-            LinkState::Up(live) if Arc::ptr_eq(live, former) && !inner.may_be_a_double(live) => {
-                live.handle.abandon(BEGAN_ANEW);
-            }
-            LinkState::Down(_) => {}
-            LinkState::Reserved | LinkState::Up(_) => return Err(LinkRefusal::AlreadyLinked),
-        }
-        Ok(inner.next_slot())
-    }
-
-    /// The link is up, unless the connection was removed meanwhile.
-    pub(super) fn link_up(&self, slot: u64, live: Arc<Live>) -> Result<(), LinkRefusal> {
-        let mut inner = self.inner();
-        if let Some(removed) = inner.record.removed {
-            return Err(LinkRefusal::Removed { at: removed.at });
-        }
-        if inner.slots != slot {
-            return Err(LinkRefusal::AlreadyLinked);
-        }
-        inner.link = LinkState::Up(live);
-        drop(inner);
-        self.link_changed();
-        Ok(())
-    }
-
-    pub(super) fn link_down(&self, slot: u64, now: u64) {
-        let mut inner = self.inner();
-        if inner.slots != slot {
-            return;
-        }
-        if let LinkState::Up(live) = &inner.link {
-            inner.last_seen_at = Some(Inner::heard_at(live, now));
-            inner.seen_since_stored = true;
-        }
-        inner.link = LinkState::Down(Some(Instant::now()));
-        drop(inner);
-        self.link_changed();
-    }
-
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inner {
-    /// Whether who comes without the session of a link that was cut a moment ago is rather a second machine,
-    /// because there has been one lately: it must not win by coming in just the right moment.
-    fn may_be_a_double(&self, live: &Live) -> bool {
-        let known = self.duplicate.is_some_and(|duplicate| {
-            clock::now().saturating_sub(duplicate.at) < DOUBLE_REMEMBERED.as_secs()
-        });
-        known && live.handle.stats().quiet < DOUBLE_WAITS
-    }
-
     /// When the agent of the link was last heard, in seconds since 1970.
     fn heard_at(live: &Live, now: u64) -> u64 {
         if live.handle.is_away() {
@@ -356,11 +299,5 @@ impl Inner {
         } else {
             now
         }
-    }
-
-    fn next_slot(&mut self) -> u64 {
-        self.link = LinkState::Reserved;
-        self.slots += 1;
-        self.slots
     }
 }

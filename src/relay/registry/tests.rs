@@ -72,6 +72,92 @@ fn a_link_that_was_cut_gives_way_to_its_restarted_agent_and_not_to_a_known_doubl
     }
 }
 
+/// A connection whose agent has a link and has announced another process; that link's slot, and the ticket.
+fn announced() -> (Arc<Registry>, Arc<Connection>, LinkSlot, Ticket) {
+    let (registry, connection) = accepted_connection();
+    let first = registry.reserve_link(&connection).unwrap();
+    first.establish(&Arc::new(live())).unwrap();
+    let ticket = Ticket::generate().unwrap();
+    connection.announce(ticket, Duration::from_secs(3_600));
+    (registry, connection, first, ticket)
+}
+
+fn is_online_by(connection: &Connection, live: &Arc<Live>) -> bool {
+    match connection.link_status() {
+        LinkStatus::Online(online) => Arc::ptr_eq(&online, live),
+        LinkStatus::Reconnecting | LinkStatus::Offline => false,
+    }
+}
+
+#[test]
+fn an_announced_process_takes_over_without_a_moment_in_which_calls_cannot_pass() {
+    let (registry, connection, first, ticket) = announced();
+    let old = connection.live().unwrap();
+    let stranger = Ticket::generate().unwrap();
+    assert!(registry.succeed_link(&connection, stranger).is_err());
+    assert!(registry.reserve_link(&connection).is_err());
+
+    let second = registry.succeed_link(&connection, ticket).unwrap();
+    assert!(is_online_by(&connection, &old), "nothing has come up yet");
+    let new = Arc::new(live());
+    second.establish(&new).unwrap();
+    assert!(is_online_by(&connection, &new));
+    assert!(registry.reserve_link(&connection).is_err());
+    drop(first);
+    assert!(
+        is_online_by(&connection, &new),
+        "the former's end is its own"
+    );
+    drop(second);
+    assert!(connection.live().is_none());
+}
+
+#[test]
+fn a_process_that_comes_to_nothing_leaves_the_link_as_it_was() {
+    let (registry, connection, _first, ticket) = announced();
+    let old = connection.live().unwrap();
+    drop(registry.succeed_link(&connection, ticket).unwrap());
+    assert!(is_online_by(&connection, &old));
+    let new = Arc::new(live());
+    let second = registry.succeed_link(&connection, ticket).unwrap();
+    second.establish(&new).unwrap();
+    lose_path(&new.handle);
+    assert!(
+        is_online_by(&connection, &old),
+        "the new link carries nothing"
+    );
+    let stranger = registry.reserve_link(&connection).unwrap_err();
+    assert_eq!(stranger, LinkRefusal::AlreadyLinked);
+    drop(second);
+    assert!(is_online_by(&connection, &old));
+    old.leave();
+    assert!(matches!(connection.link_status(), LinkStatus::Reconnecting));
+}
+
+#[test]
+fn a_ticket_that_is_shown_again_gives_a_link_in_place_of_the_one_that_it_gave() {
+    let (registry, connection, _first, ticket) = announced();
+    let old = connection.live().unwrap();
+    let lost = registry.succeed_link(&connection, ticket).unwrap();
+    lost.establish(&Arc::new(live())).unwrap();
+    let again = registry.succeed_link(&connection, ticket).unwrap();
+    let new = Arc::new(live());
+    again.establish(&new).unwrap();
+    drop(lost);
+    assert!(is_online_by(&connection, &new));
+    drop(again);
+    assert!(is_online_by(&connection, &old));
+}
+
+#[test]
+fn an_announcement_holds_for_its_time_and_the_last_one_counts() {
+    let (registry, connection, _first, ticket) = announced();
+    connection.announce(Ticket::generate().unwrap(), Duration::from_secs(1));
+    assert!(registry.succeed_link(&connection, ticket).is_err());
+    connection.announce(ticket, Duration::ZERO);
+    assert!(registry.succeed_link(&connection, ticket).is_err());
+}
+
 #[test]
 fn the_links_status_follows_the_slot() {
     let (registry, connection) = accepted_connection();

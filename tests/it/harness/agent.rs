@@ -84,8 +84,8 @@ impl Home for AgentHome {
         let file = self.file();
         let config = AgentConfig::read(Some(&file)).unwrap();
         let log = LogHandle::detached(LogLevel::Info);
-        let agent =
-            Agent::build(&config, Some(file), PassedSockets::none(), log, shutdown).unwrap();
+        let passed = PassedSockets::none();
+        let agent = Agent::build(&config, Some(file), passed, log, shutdown, None).unwrap();
         let task = tokio::spawn(agent.run());
         let socket = self.socket();
         wait_until("the agent answers", async || {

@@ -285,6 +285,7 @@ impl Stage {
             live,
             self.shutdown.clone(),
             received,
+            None,
         )
         .unwrap();
         self.commands = Some(commands);

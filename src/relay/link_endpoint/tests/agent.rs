@@ -65,6 +65,7 @@ async fn dial(
         allow_tls_inspection: false,
         deactivated: false,
         resume: None,
+        succeeds: None,
     };
     client::connect(&dialer, &target).await.unwrap()
 }
@@ -156,7 +157,7 @@ async fn a_drain_does_not_wait_for_an_agent_that_does_not_answer_what_it_is_told
     let (asked, mut questions) = tokio::sync::mpsc::unbounded_channel();
     let hear = service_fn(move |request: Request<Incoming>| {
         asked.send(request.uri().path().to_owned()).unwrap();
-        std::future::pending::<Result<Response<crate::body::Body>, Infallible>>()
+        std::future::pending::<Result<Response<Body>, Infallible>>()
     });
     tokio::spawn(http2::serve(linked.inward, hear, std::future::pending()));
     let mut changed = linked.connection.record().as_ref().clone();
