@@ -111,6 +111,29 @@ async fn whoever_connects_to_a_passed_socket_during_a_restart_is_answered_after_
     }
 }
 
+#[tokio::test]
+async fn whoever_was_accepted_just_before_the_end_is_answered() {
+    let directory = directory_with_state(0o700);
+    let config = RelayConfig {
+        plain_listen: Some("127.0.0.1:0".parse().unwrap()),
+        ..configuration(directory.path())
+    };
+    let log = LogHandle::detached(LogLevel::Info);
+    let relay = Relay::build(config, PassedSockets::none(), log, Shutdown::new()).await;
+    let relay = relay.unwrap();
+    let shutdown = relay.shared().shutdown.clone();
+    let address = relay.shared().plain_address.unwrap();
+    let running = tokio::spawn(relay.run());
+    let mut first = TcpStream::connect(address).await.unwrap();
+    // Sockets are accepted in order: once the second is answered, the first has been accepted.
+    let mut second = TcpStream::connect(address).await.unwrap();
+    assert!(health(&mut second).await.starts_with("HTTP/1.1 200 "));
+    shutdown.start_drain();
+    tokio::task::yield_now().await;
+    assert!(health(&mut first).await.starts_with("HTTP/1.1 "));
+    running.await.unwrap();
+}
+
 async fn health(stream: &mut TcpStream) -> String {
     let request = b"GET /healthz HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n";
     stream.write_all(request).await.unwrap();

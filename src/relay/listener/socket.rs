@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -28,6 +29,9 @@ use crate::shutdown::Shutdown;
 
 /// What an HTTP/2 connection begins with (RFC 9113, section 3.4), and no HTTP/1.1 method does.
 const HTTP2_PREFACE: &[u8; 3] = b"PRI";
+/// How long a socket that was accepted just before the drain may take for its first request: a round trip or two. One
+/// on which nobody asks delays the end by as much.
+const FIRST_REQUEST_AT_DRAIN: Duration = Duration::from_millis(500);
 
 /// An accepted socket with all that it takes to serve it.
 pub(super) struct Socket {
@@ -221,7 +225,8 @@ async fn open(tcp: TcpStream, security: &Security) -> io::Result<(Stream, bool)>
 }
 
 /// Polls a connection until it ends; stops it at the drain, when no first request comes, or when it
-/// has been idle. Stopped, it still finishes what is under way, as long as that gets on.
+/// has been idle. Stopped, it still finishes what is under way, as long as that gets on. A socket that was accepted
+/// just before the drain gets a moment for its first request: whoever sent it would otherwise not know what became of it.
 async fn drive(
     mut connection: Box<dyn Connection>,
     activity: &Activity,
@@ -232,19 +237,26 @@ async fn drive(
     let mut stopping = std::pin::pin!(shutdown.stopping());
     let mut seen = 0;
     let mut deadline = Instant::now() + limits.head_timeout;
+    let mut drains = false;
     loop {
         tokio::select! {
             biased;
             // Kept across rounds; the others only wait.
             () = &mut connection => return,
-            () = &mut draining => break,
+            () = &mut draining, if !drains => {
+                if activity.requests() > 0 {
+                    break;
+                }
+                drains = true;
+                deadline = deadline.min(Instant::now() + FIRST_REQUEST_AT_DRAIN);
+            }
             () = &mut stopping => return,
             () = tokio::time::sleep_until(deadline) => {
                 let requests = activity.requests();
                 if requests == 0 {
                     return;
                 }
-                if requests == seen {
+                if requests == seen || drains {
                     break;
                 }
                 seen = requests;
