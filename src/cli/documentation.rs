@@ -8,6 +8,10 @@ use clap_complete::Shell;
 use super::exit_code::{ExitCode, Failure};
 use super::output::print;
 
+/// The day that manual pages say they are of: that of the release. A page needs one, and what builds must not depend
+/// on the day.
+const MANUAL_DATE: &str = "2026-11-23";
+
 /// Prints the completions of a command for a shell.
 pub fn print_completions(command: Command, shell: Shell) {
     print(&completions(command, shell));
@@ -37,11 +41,13 @@ fn manual(mut command: Command) -> io::Result<String> {
     command.build();
     let mut page = Vec::new();
     render(&command, &mut page)?;
-    Ok(String::from_utf8_lossy(&page).into_owned())
+    // Two line breaks with nothing in between are a paragraph; mandoc complains of them.
+    Ok(String::from_utf8_lossy(&page).replace(".br\n\n.br\n", ".sp\n"))
 }
 
 fn render(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
-    clap_mangen::Man::new(command.clone()).render(page)?;
+    let manual = clap_mangen::Man::new(command.clone()).date(MANUAL_DATE);
+    manual.render(page)?;
     for child in command.get_subcommands() {
         if child.get_name() != "help" {
             render(child, page)?;
@@ -62,7 +68,7 @@ mod tests {
     fn completions_and_manual_know_the_subcommands() {
         assert!(completions(command(), Shell::Bash).contains("serve"));
         let page = manual(command()).unwrap();
-        assert!(page.contains(".TH"));
+        assert!(page.contains(&format!(".TH relay 1 {MANUAL_DATE}")));
         assert!(page.contains("Run the relay"));
     }
 }
