@@ -1,19 +1,20 @@
 //! A call that is decided about and written down as the agent does it: one account, one line, in a real file before
 //! the answer ends.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike as _;
 use relay_agent::agent::audit::{Audit, Decision, End, Finish, Outcome};
 use relay_agent::agent::config::{AuditConfig, Sync};
 use relay_agent::agent::policy::decide;
 use relay_agent::body;
 
 use crate::failure::Failure;
+use crate::processor;
 use crate::rule_sets::Case;
 
 /// Calls at a time, which share a write where it comes to that, and how many each case has.
@@ -32,7 +33,10 @@ pub(crate) struct Audited {
 impl Audited {
     /// As it is by default, in a directory of its own.
     pub(crate) fn new() -> Result<Self, Failure> {
-        let directory = tempfile::tempdir().map_err(Failure::because("make a directory"))?;
+        let directory = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()
+            .map_err(Failure::because("make a directory"))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -59,7 +63,7 @@ impl Audited {
 
     /// What one call takes of the processor, the thread that writes included.
     pub(crate) fn measure(&self, case: &Case) -> Result<Duration, Failure> {
-        let before = processor_time()?;
+        let before = processor::time()?;
         self.runtime.block_on(async {
             let caller = || async {
                 for _ in 0..CALLS / CALLERS {
@@ -70,7 +74,7 @@ impl Audited {
             let callers = (0..CALLERS).map(|_| caller());
             futures_util::future::try_join_all(callers).await
         })?;
-        Ok((processor_time()? - before) / CALLS)
+        Ok((processor::time()? - before) / CALLS)
     }
 
     async fn call(&self, case: &Case) -> Result<(), Failure> {
@@ -111,11 +115,4 @@ impl Audited {
             }
         }
     }
-}
-
-fn processor_time() -> Result<Duration, Failure> {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).map_err(Failure::because("read the time"))?;
-    let microseconds =
-        usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Ok(Duration::from_micros(microseconds.unsigned_abs()))
 }

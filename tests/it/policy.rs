@@ -101,6 +101,18 @@ async fn a_table_is_held_against_the_files_without_a_daemon() {
         (&1.into(), &false.into())
     );
 
+    let tried =
+        "observe = true\n[[upstream.candidate.allow]]\nmethods = ['GET']\npath = '/other'\n";
+    let trying = UPSTREAM.replace("[[upstream.deny]]", &format!("{tried}[[upstream.deny]]"));
+    home.configure("", &trying);
+    write(&good);
+    let shown = test(&home, &[]).await.succeeded().out;
+    assert!(
+        shown.contains("case 1, GET /issue/A-1 of upstream jira: as expected, but: allow by")
+            && shown.ends_with("The candidate rules would deny 1 of those that pass.\n"),
+        "{shown}"
+    );
+
     write(&[case("GET", "/issue/A-1", "allow").replace("expect", "expcet")]);
     test(&home, &[])
         .await

@@ -71,8 +71,9 @@ fn describe(cases: &[Checked<'_>], file: &Path) -> String {
         text.push_str(&printable(&line));
         text.push('\n');
     }
-    let would_deny = |case: &&Checked<'_>| case.is_met() && case.candidate() == Some(Verdict::Deny);
-    for case in cases.iter().filter(would_deny) {
+    let would_deny = |case: &&Checked<'_>| case.candidate() == Some(Verdict::Deny);
+    let told = cases.iter().filter(|case| case.is_met());
+    for case in told.filter(would_deny) {
         let line = format!(
             "case {}, {case}: as expected, but: {}",
             case.number,
@@ -88,6 +89,12 @@ fn describe(cases: &[Checked<'_>], file: &Path) -> String {
         cases.len(),
         printable(&file)
     ));
+    match cases.iter().filter(would_deny).count() {
+        0 => {}
+        denied => text.push_str(&format!(
+            "The candidate rules would deny {denied} of those that pass.\n"
+        )),
+    }
     text
 }
 
