@@ -31,6 +31,7 @@ pub(super) use thread::Work;
 use super::chain::Head;
 use super::entry::{Asked, Entry, Which};
 use super::health::{Health, Trouble};
+use super::stopwatch::Stopwatch;
 use super::writer::Writer;
 
 /// Calls that may be under way or wait to be written, over all connections. Each holds its head of a few
@@ -277,13 +278,13 @@ impl Desk {
     }
 
     /// How long the last write has waited for the disk. After a slow one the thread writes for a while.
-    pub(super) fn took(&self, hand: Hand, time: Duration) {
-        if time < self.patience.slow {
+    pub(super) fn took(&self, hand: Hand, stopwatch: &Stopwatch) {
+        let Some(took) = stopwatch.waited(self.patience.slow) else {
             return;
-        }
+        };
         let is_first = self.mistrust();
         if is_first && hand == Hand::Runtime {
-            let (took, spell) = (time, self.patience.spell);
+            let spell = self.patience.spell;
             tracing::warn!(
                 ?took,
                 "a write to the audit log was slow; for the next {spell:?} a thread of its own writes it"

@@ -1,8 +1,12 @@
 //! The file of the audit log on disk: opened, locked, continued, appended to, rotated.
 //!
+//! Two processes may write one log for a while, as when an agent drains and its successor serves already. Each writes only
+//! with the lock, and goes on from what the other has written ([`lock`]).
+//!
 //! What was found in a file is never changed: a line that a crash tore stays, and the next line tells of
 //! it. The one thing ever cut away is what this process itself has just failed to write. All calls block.
 
+mod lock;
 mod rotated;
 mod tail;
 
@@ -11,12 +15,14 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::OFlag;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 
+pub(super) use lock::Turn;
 pub(super) use rotated::Doomed;
 pub use rotated::files_of;
 pub(super) use tail::{Tail, Torn};
@@ -32,13 +38,17 @@ const FOREIGN_BITS: u32 = 0o077;
 /// other programs, need some, and calls are to be refused before they are sent, not after.
 const ROOM_NEEDED: u64 = 1024 * 1024;
 
-/// The file that lines are appended to, held by this process alone.
+/// The file that lines are appended to.
 #[derive(Debug)]
 pub(super) struct LogFile {
-    file: Arc<Flock<File>>,
+    file: Arc<File>,
     path: PathBuf,
+    /// As this process knows it: another may have gone on since the lock was let go.
     length: u64,
     begun: Option<String>,
+    is_locked: bool,
+    /// Until then the lock is let go after each write, for another process writes, or may want to.
+    shared_until: Option<Instant>,
 }
 
 /// Why lines cannot be written. The text names the remedy.
@@ -60,8 +70,10 @@ pub(super) enum FileError {
         /// The user id of this process.
         own: u32,
     },
-    /// Another process writes to it.
-    #[error("another process writes to {0:?}; give each agent a file of its own (audit.file)")]
+    /// Another process has the lock, and does not let it go.
+    #[error(
+        "another process keeps the lock on {0:?}; end it, or give each agent a file of its own (audit.file)"
+    )]
     InUse(PathBuf),
     /// It ends with so much that is no line of ours that it is not continued.
     #[error("{0:?} does not end like an audit log; move it away")]
@@ -120,17 +132,7 @@ impl LogFile {
     /// [`FileError`].
     pub(super) fn open(path: &Path) -> Result<(Self, Tail), FileError> {
         check_private_directory(directory_of(path)).map_err(FileError::Directory)?;
-        let file = open_locked(path)?;
-        let length = file
-            .metadata()
-            .map_err(FileError::io("look at", path))?
-            .len();
-        let mut log = Self {
-            file: Arc::new(file),
-            path: path.to_owned(),
-            length,
-            begun: None,
-        };
+        let mut log = Self::locked(path)?;
         log.check_place()?;
         log.begun = tail::first_time(&log.file).map_err(FileError::io("read", path))?;
         let tail = log.tail()?;
@@ -138,7 +140,10 @@ impl LogFile {
     }
 
     /// What is at its end; of an empty one, at that of the latest of those put aside.
-    fn tail(&self) -> Result<Tail, FileError> {
+    ///
+    /// # Errors
+    /// When it cannot be read, or does not end like a log.
+    pub(super) fn tail(&self) -> Result<Tail, FileError> {
         let path = &self.path;
         let tail = tail::read(&self.file, self.length).map_err(FileError::io("read", path))?;
         Ok(match tail {
@@ -157,7 +162,7 @@ impl LogFile {
     /// # Errors
     /// When the system does not take them. A part of them may stand there: [`cut_to`](Self::cut_to) what was before.
     pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), FileError> {
-        (&**self.file)
+        (&*self.file)
             .write_all(lines)
             .map_err(FileError::io("write to", &self.path))?;
         self.length += lines.len() as u64;
@@ -242,26 +247,21 @@ impl LogFile {
         keep: usize,
     ) -> Result<(Self, Option<Doomed>), FileError> {
         self.sync()?;
-        let path = self.path;
+        let path = self.path.clone();
         rotated::put_aside(&path, head)?;
-        let file = open_locked(&path)?;
+        let mut log = Self::locked(&path)?;
+        log.share_like(&self);
         let doomed = rotated::oldest(&path, keep)?;
         let directory = directory_of(&path);
         File::open(directory)
             .and_then(|opened| opened.sync_all())
             .map_err(FileError::io("sync", directory))?;
-        let log = Self {
-            file: Arc::new(file),
-            path,
-            length: 0,
-            begun: None,
-        };
         Ok((log, doomed))
     }
 
     /// What syncs the file, for another thread.
     #[must_use]
-    pub(super) fn handle(&self) -> Arc<Flock<File>> {
+    pub(super) fn handle(&self) -> Arc<File> {
         Arc::clone(&self.file)
     }
 
@@ -276,7 +276,7 @@ impl LogFile {
     }
 }
 
-fn open_locked(path: &Path) -> Result<Flock<File>, FileError> {
+fn open_ours(path: &Path) -> Result<File, FileError> {
     if let Ok(there) = fs::symlink_metadata(path)
         && !there.is_file()
     {
@@ -299,13 +299,7 @@ fn open_locked(path: &Path) -> Result<Flock<File>, FileError> {
         let path = path.to_owned();
         return Err(FileError::Exposed { path, own });
     }
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-        if errno == Errno::EWOULDBLOCK {
-            FileError::InUse(path.to_owned())
-        } else {
-            FileError::io("lock", path)(errno.into())
-        }
-    })
+    Ok(file)
 }
 
 fn directory_of(path: &Path) -> &Path {

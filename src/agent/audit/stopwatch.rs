@@ -19,13 +19,11 @@ impl Stopwatch {
         }
     }
 
-    /// The time since the start, if the thread has waited for anything; nothing if it was at work, or would have been
-    /// had the machine had a processor for it: that says nothing about the disk.
-    pub(super) fn waited(&self) -> Duration {
-        match waits() == self.waits {
-            true => Duration::ZERO,
-            false => self.begun.elapsed(),
-        }
+    /// The time since the start, if it is so long and the thread has waited for anything. Where it was at work, or would
+    /// have been had the machine had a processor for it, that says nothing about the disk.
+    pub(super) fn waited(&self, at_least: Duration) -> Option<Duration> {
+        let time = self.begun.elapsed();
+        (time >= at_least && waits() != self.waits).then_some(time)
     }
 }
 
@@ -45,8 +43,9 @@ mod tests {
         while stopwatch.begun.elapsed() < time {
             std::hint::spin_loop();
         }
-        assert_eq!(stopwatch.waited(), Duration::ZERO);
+        assert_eq!(stopwatch.waited(time), None);
         std::thread::sleep(time);
-        assert!(stopwatch.waited() >= time);
+        assert!(stopwatch.waited(time).is_some());
+        assert_eq!(stopwatch.waited(time * 10_000), None);
     }
 }

@@ -6,14 +6,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use nix::fcntl::Flock;
-
 use super::writer::STACK_BYTES;
 
 /// Syncs one file after another; one more may wait.
 #[derive(Debug)]
 pub(super) struct Syncer {
-    files: SyncSender<Arc<Flock<File>>>,
+    files: SyncSender<Arc<File>>,
     failure: Arc<Mutex<Option<io::Error>>>,
 }
 
@@ -23,7 +21,7 @@ impl Syncer {
     /// # Errors
     /// When there can be none.
     pub(super) fn spawn() -> io::Result<Self> {
-        let (files, received): (_, Receiver<Arc<Flock<File>>>) = sync_channel(1);
+        let (files, received): (_, Receiver<Arc<File>>) = sync_channel(1);
         let failure = Arc::new(Mutex::new(None));
         let told = Arc::clone(&failure);
         let thread = thread::Builder::new().name("audit-sync".to_owned());
@@ -38,7 +36,7 @@ impl Syncer {
     }
 
     /// Syncs this file soon. Not where two syncs are under way already: tells whether it will.
-    pub(super) fn sync(&self, file: Arc<Flock<File>>) -> bool {
+    pub(super) fn sync(&self, file: Arc<File>) -> bool {
         self.files.try_send(file).is_ok()
     }
 

@@ -4,6 +4,7 @@
 //! meanwhile no call is begun. The runtime, when it holds the pen, does nothing but write and look; all that may take
 //! its time it leaves to the thread.
 
+mod taking_over;
 mod upkeep;
 
 use std::fmt::Write as _;
@@ -11,12 +12,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::chain::Head;
 use super::desk::{Batch, Desk, Hand, Hang, Note, Work};
 use super::entry::Which;
-use super::file::{Doomed, FileError, LogFile, Tail};
+use super::file::{Doomed, FileError, LogFile};
 use super::health::Trouble;
 use super::remark::{Remark, milliseconds};
 use super::stopwatch::Stopwatch;
@@ -200,65 +201,12 @@ impl Writer {
         retry.into_iter().chain(self.sync_due).min()
     }
 
-    /// Opens the file and sees how far the chain has come in it.
-    fn open(&mut self, desk: &Desk) {
-        let opened = LogFile::open(&self.config.file).and_then(|(mut log, tail)| {
-            let tail = match self.remains_after {
-                Some(length) => log.withdraw(length, &self.buffer)?,
-                None => tail,
-            };
-            self.remains_after = None;
-            let found = match tail {
-                Tail::Empty | Tail::Foreign => Head::BEGINNING,
-                Tail::Whole(head) => head,
-                Tail::Torn(torn) => {
-                    if !torn.is_terminated {
-                        log.append(b"\n")?;
-                    }
-                    self.remarks.insert(0, Remark::Torn(torn));
-                    torn.head
-                }
-            };
-            match self.head {
-                Some(head) if head.sequence < found.sequence => Err(FileError::Ahead {
-                    path: self.config.file.clone(),
-                    last: head.sequence,
-                    found: found.sequence,
-                }),
-                Some(_) | None => Ok((log, found)),
-            }
-        });
-        match opened {
-            Ok((log, found)) => {
-                // What this process has written is what its chain goes on from, whatever became of it: if
-                // it is not there any more, verifying finds the gap.
-                let head = *self.head.get_or_insert(found);
-                if let Some(Remark::Torn(torn)) = self.remarks.first() {
-                    warn!(
-                        bytes = torn.bytes,
-                        line = head.sequence,
-                        "the audit log ends with something that is not whole; it stays, and the next line tells of it"
-                    );
-                }
-                let begun = log
-                    .begun()
-                    .and_then(|time| humantime::parse_rfc3339(time).ok());
-                self.begun = begun.unwrap_or_else(SystemTime::now);
-                self.log = Some(log);
-                self.last_look = Instant::now();
-                if let Some(Standstill { told, .. }) = &self.trouble {
-                    let told = told.clone();
-                    let refused = desk.health().refused - self.refused_before();
-                    self.remarks.push(Remark::Resumed(told, refused));
-                }
-            }
-            Err(error) => self.fail(desk, &error),
-        }
-    }
-
     /// Writes everything that waits, in batches.
     fn commit(&mut self, desk: &Desk, hand: Hand) -> Result<Progress, FileError> {
         while !(self.remarks.is_empty() && self.backlog.is_empty()) {
+            if self.take_turn(hand)? == Progress::Left {
+                return Ok(Progress::Left);
+            }
             self.look()?;
             if self.rotate_if_due(hand)? == Progress::Left {
                 return Ok(Progress::Left);
@@ -269,11 +217,12 @@ impl Writer {
             };
             let stopwatch = Stopwatch::start();
             self.append()?;
-            desk.took(hand, stopwatch.waited());
+            desk.took(hand, &stopwatch);
             self.head = Some(head);
             self.answer_for(count, head, desk, hand);
             self.targets.send(&self.buffer, desk);
             self.remove_doomed()?;
+            self.end_turn();
         }
         Ok(Progress::Done)
     }
@@ -329,6 +278,16 @@ impl Writer {
             self.sync_due.get_or_insert_with(due);
         }
         appended
+    }
+
+    /// Lets others write, where there are any.
+    fn end_turn(&mut self) {
+        match (&mut self.log, self.config.sync) {
+            (Some(log), Sync::Second) => log.end_turn(),
+            // It took the disk's time already: no time is saved by keeping the lock.
+            (Some(log), Sync::Always) => log.offer(),
+            (None, _) => {}
+        }
     }
 
     /// The lines that were made are in the file.

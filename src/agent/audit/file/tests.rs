@@ -91,13 +91,59 @@ fn a_file_or_directory_that_lets_others_in_is_not_written_to() {
 }
 
 #[test]
-fn only_one_writes() {
+fn who_is_alone_keeps_the_lock_and_two_take_turns() {
     let place = Place::new();
-    let (_held, _) = place.open();
-    assert!(matches!(
-        LogFile::open(&place.file()),
-        Err(FileError::InUse(_))
-    ));
+    let (mut one, _) = place.open();
+    let (first, head) = lines(Head::BEGINNING, 1);
+    assert_eq!(one.take_turn(false).unwrap(), Turn::Ours);
+    one.append(&first).unwrap();
+    one.end_turn();
+    assert!(
+        matches!(LogFile::open(&place.file()), Err(FileError::InUse(_))),
+        "it keeps the lock, until it offers it"
+    );
+    one.offer();
+    let (mut other, tail) = place.open();
+    assert_eq!(tail, Tail::Whole(head));
+    assert_eq!(one.take_turn(false).unwrap(), Turn::Theirs);
+    let (second, head) = lines(head, 2);
+    assert_eq!(other.take_turn(false).unwrap(), Turn::Ours);
+    other.append(&second).unwrap();
+    drop(other);
+    let after = Turn::After(first.len() as u64, Tail::Whole(head));
+    assert_eq!(one.take_turn(false).unwrap(), after);
+    // Another was there a moment ago, and may come back.
+    one.end_turn();
+    place.open();
+}
+
+#[test]
+fn a_file_that_another_has_put_aside_is_noticed() {
+    let place = Place::new();
+    let (mut one, _) = place.open();
+    let (bytes, head) = lines(Head::BEGINNING, 1);
+    one.append(&bytes).unwrap();
+    one.offer();
+    let (other, _) = place.open();
+    drop(other.rotate(head, 5).unwrap());
+    assert_eq!(one.take_turn(false).unwrap(), Turn::Elsewhere);
+}
+
+#[test]
+fn a_chain_goes_on_from_a_line_only_if_the_next_one_says_so() {
+    let place = Place::new();
+    let (first, head) = lines(Head::BEGINNING, 2);
+    let (rest, _) = lines(head, 2);
+    place.write(&[first.clone(), rest].concat());
+    let (log, _) = place.open();
+    let replaced = Head {
+        hash: Hash::of(b"another"),
+        ..head
+    };
+    for offset in [0, first.len() as u64] {
+        assert!(log.goes_on_from(head, offset).unwrap());
+        assert!(!log.goes_on_from(replaced, offset).unwrap());
+    }
 }
 
 #[test]

@@ -45,7 +45,12 @@ impl Writer {
         let Some(log) = self.log.take() else {
             return Ok(Progress::Done);
         };
-        let (log, doomed) = log.rotate(head, self.config.keep)?;
+        let (mut log, doomed) = log.rotate(head, self.config.keep)?;
+        if log.length() > 0 {
+            // Another process came first.
+            let tail = log.tail()?;
+            self.take_over(&mut log, tail, 0)?;
+        }
         self.log = Some(log);
         self.begun = SystemTime::now();
         if let Some(doomed) = doomed {
@@ -62,7 +67,9 @@ impl Writer {
     }
 
     pub(super) fn sync_if_due(&mut self, desk: &Desk) -> Result<(), FileError> {
-        let Some(log) = &self.log else { return Ok(()) };
+        if self.log.is_none() {
+            return Ok(());
+        }
         if let Some(failure) = self.syncer.as_ref().and_then(Syncer::failure) {
             let path = self.config.file.clone();
             return Err(FileError::Io {
@@ -74,6 +81,10 @@ impl Writer {
         if self.sync_due.is_none_or(|due| due > Instant::now()) {
             return Ok(());
         }
+        if let Some(log) = &mut self.log {
+            log.offer();
+        }
+        let Some(log) = &self.log else { return Ok(()) };
         let syncer = match self.syncer.take().map_or_else(Syncer::spawn, Ok) {
             Ok(syncer) => self.syncer.insert(syncer),
             // Without a thread, here.
