@@ -11,11 +11,14 @@ need_machine() {
     need systemd-nspawn systemd-container
     need mmdebstrap mmdebstrap
     need dpkg-deb dpkg
-    machine_root=$cache/debian-1
+    local suite
+    # The same Debian where this is one: the programs need its C library.
+    suite=$(. /etc/os-release && [ "$ID" = debian ] && echo "$VERSION_CODENAME")
+    machine_root=$cache/debian-${suite:=bookworm}-1
     # The mark says that a former attempt came to its end.
     if [ ! -e "$machine_root.complete" ]; then
         rm -rf --one-file-system "$machine_root"
-        timeout 900 mmdebstrap --variant=minbase --include=$MACHINE_PACKAGES bookworm "$machine_root" >"$work/debian.log" 2>&1 \
+        timeout 900 mmdebstrap --variant=minbase --include=$MACHINE_PACKAGES "$suite" "$machine_root" >"$work/debian.log" 2>&1 \
             || skip_all "a clean Debian root could not be made: $(tail -n 1 "$work/debian.log")"
         touch "$machine_root.complete"
     fi
