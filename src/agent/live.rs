@@ -37,7 +37,7 @@ pub struct Live {
     pub calls: Calls,
     /// Counts that outlive a reload.
     pub metrics: Metrics,
-    /// Whether a former process of this agent may still write the audit log, which has one writer at a time.
+    /// Whether a former process of this agent may still write the audit log. It lets go of it once a second.
     has_former: AtomicBool,
 }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::harness::answers::{Pieces, in_pieces};
 use crate::harness::caller::next_piece;
-use crate::harness::program::Daemon;
+use crate::harness::program::{AGENT, Daemon, run};
 use crate::harness::{CONNECTION, Caller, Scene, TestAgent, Upstream, answers, soon, wait_until};
 
 /// A scene whose service answers `/slow` in pieces and everything else at once, and whose agent is a process.
@@ -106,6 +106,12 @@ async fn an_agent_hands_over_to_a_new_process_and_every_call_is_answered_once() 
     let heir = Heir::of(&scene.agent).await;
     assert_ne!(heir.0, former);
     assert!(scene.agent.is_online(CONNECTION).await);
+    // Both write the audit log now: nobody waits until the former has ended.
+    let orders = scene.upstream.calls().len();
+    wait_until("calls go on beside the former", async || {
+        scene.upstream.calls().len() > orders + 20
+    })
+    .await;
     // What was under way finishes where it is, however long it takes.
     pieces.send("after");
     assert_eq!(next_piece(&mut answer).await.unwrap(), "after");
@@ -143,6 +149,14 @@ async fn an_agent_hands_over_to_a_new_process_and_every_call_is_answered_once() 
         !std::fs::exists(scene.agent.home().directory().join("admin.sock")).unwrap()
     })
     .await;
+    let config = scene.agent.home().file();
+    let verify = ["audit", "verify", "--config", config.to_str().unwrap()];
+    wait_until("its last line is written", async || {
+        let text = std::fs::read_to_string(scene.agent.home().state().join("audit.jsonl"));
+        text.unwrap().matches("\"kind\":\"stop\"").count() == 3
+    })
+    .await;
+    run(AGENT, &verify).await.succeeded();
 }
 
 #[tokio::test]
