@@ -34,6 +34,7 @@ pub mod status;
 pub mod succession;
 pub mod supervisor;
 pub mod systemd;
+pub mod transfer;
 pub mod upstream;
 
 use std::io;
@@ -116,6 +117,8 @@ impl Agent {
             Some(_) => StateDirectory::open_beside(&config.state_dir),
         };
         let state = Arc::new(opened.map_err(BuildError::State)?);
+        let machine = config.identity.machine();
+        state.check_place(machine).map_err(BuildError::State)?;
         let audit = Audit::start(&config.audit);
         let named = reload::named_in(config);
         let live = Arc::new(Live::new(config, audit).map_err(BuildError::Live)?);

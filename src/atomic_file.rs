@@ -158,6 +158,15 @@ pub fn read_private(path: &Path, max_length: usize) -> Result<Option<Vec<u8>>, A
     read_bounded(path, file, &metadata, max_length).map(Some)
 }
 
+/// Gives the file at `from` the name `to`, in place of what was there, lastingly. Both stand in one directory.
+///
+/// # Errors
+/// When the system refuses; both are then as they were.
+pub fn rename(from: &Path, to: &Path) -> Result<(), AtomicFileError> {
+    fs::rename(from, to).map_err(AtomicFileError::io("rename", from))?;
+    sync_directory_of(to)
+}
+
 /// Removes the file at `path`, lastingly. That there is none is no error.
 ///
 /// # Errors

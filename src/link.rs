@@ -29,7 +29,7 @@ use self::websocket::Socket;
 use crate::identity::ConnectionId;
 use crate::protocol::CloseCode;
 use crate::protocol::frame::Lane;
-use crate::protocol::handshake::{EARLY_ACK, Introduction, SessionGrant};
+use crate::protocol::handshake::{EARLY_ACK, Introduction, SessionGrant, Transcript};
 use crate::session::{Session, Silent, Violation};
 
 /// A link after its handshake, the same on both sides.
@@ -41,6 +41,8 @@ pub struct Link {
     /// By how many seconds the relay's clock was ahead of this machine's during the handshake, as the
     /// agent sees it; a round trip more or less.
     pub clock_ahead: Option<i64>,
+    /// What the handshake that made it comes to; what is signed over it is worth nothing on another link.
+    pub transcript: Option<Transcript>,
     /// Calls into the private network: the relay is the HTTP/2 client.
     pub inward: LaneStream,
     /// From the private network out: the agent is the HTTP/2 client.
@@ -114,6 +116,7 @@ impl Link {
             connection,
             peer,
             clock_ahead: None,
+            transcript: None,
             inward: LaneStream::new(&shared, Lane::Inward),
             outward: LaneStream::new(&shared, Lane::Outward),
             handle: LinkHandle {

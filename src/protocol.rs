@@ -7,6 +7,7 @@ pub mod control;
 pub mod frame;
 pub mod handshake;
 pub mod redeem;
+pub mod rotation;
 
 use std::fmt;
 

@@ -51,6 +51,7 @@ use http::Request;
 use hyper::body::Incoming;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::task::AbortOnDropHandle;
 
 /// A relay that is ready to serve.
 pub struct Relay {
@@ -209,6 +210,10 @@ impl Relay {
         // Not through the shutdown: these end with it and are not waited for.
         let admin = tokio::spawn(serve_admin(admin, api.clone(), shutdown.clone()));
         let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(&shared)));
+        let following = shared.config.reuse_port.then(|| {
+            let following = tokio::spawn(housekeeping::follow_the_store(Arc::clone(&shared)));
+            AbortOnDropHandle::new(following)
+        });
         let routes = Arc::new(Routes {
             forward,
             link: LinkEndpoint::new(Arc::clone(&shared)),
@@ -237,6 +242,7 @@ impl Relay {
         ]);
         let ended = shutdown.wait_all(shared.config.drain_timeout).await;
         housekeeping.abort();
+        drop(following);
         housekeeping::note_last_seen(&shared).await;
         shutdown.stop_now();
         // It has been told to stop; what is left to do is to remove its file.

@@ -34,12 +34,23 @@ pub struct Acceptance {
     pub replaced: Vec<ConnectionId>,
 }
 
+/// With which key an invitation is redeemed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    /// The connection's own; made where there is none.
+    Own,
+    /// A new one, for a connection that ended here: the public side may have revoked the key it had.
+    Another,
+}
+
 /// What is at hand before the relay is asked.
 struct Prepared {
     request: RedeemRequest,
     body: Vec<u8>,
     /// Connections of the same name that the relay refused for good: the new one takes their place.
     replaced: Vec<ConnectionId>,
+    /// Whether the same connection was here before, and has ended.
+    has_ended: bool,
 }
 
 /// Redeems `invitation`, through the same way out as the link, and writes the record.
@@ -54,12 +65,20 @@ pub async fn accept(
     invitation: &Invitation,
     project: Option<String>,
 ) -> Result<Acceptance, AcceptError> {
-    let prepared = prepare(state, invitation, project.clone()).await?;
-    let url = &invitation.relay_url;
-    let answer = post_json(dialer, url, invitation.tls_pin, REDEEM_PATH, &prepared.body);
-    let (status, _, body) = answer.await.map_err(AcceptError::NotAsked)?;
-    check_answer(invitation, &prepared.request, status, &body)?;
-    conclude(state, invitation, project, prepared.replaced).await
+    let mut key = Key::Own;
+    loop {
+        let prepared = prepare(state, invitation, project.clone(), key).await?;
+        let url = &invitation.relay_url;
+        let answer = post_json(dialer, url, invitation.tls_pin, REDEEM_PATH, &prepared.body);
+        let (status, _, body) = answer.await.map_err(AcceptError::NotAsked)?;
+        match check_answer(invitation, &prepared.request, status, &body) {
+            Ok(()) => return conclude(state, invitation, project, prepared.replaced, key).await,
+            Err(error) if key == Key::Own && prepared.has_ended && error.may_be_of_key() => {
+                key = Key::Another;
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Looks for obstacles on this side, makes or finds the key, and signs.
@@ -67,23 +86,29 @@ async fn prepare(
     state: &Arc<StateDirectory>,
     invitation: &Invitation,
     project: Option<String>,
+    which: Key,
 ) -> Result<Prepared, AcceptError> {
     let connection = invitation.connection;
     let (loaded, key) = state::off_thread(state, move |state| {
         let loaded = state.load()?;
         // A record that cannot be read must not be written over: its reason is the answer.
         state.read(connection)?;
-        Ok((loaded, state.key_for_accepting(connection)?))
+        let key = match which {
+            Key::Own => state.key_for_accepting(connection)?,
+            Key::Another => state.next_key_for_accepting(connection)?,
+        };
+        Ok((loaded, key))
     })
     .await
     .map_err(AcceptError::State)?;
 
-    let mut replaced = Vec::new();
+    let (mut replaced, mut has_ended) = (Vec::new(), false);
     for record in loaded.records {
         let same_name = record.name == invitation.name;
         match (&record.standing, record.connection == connection) {
             (Standing::RemovedHere, true) => return Err(AcceptError::RemovedHere(record.name)),
-            (Standing::Kept | Standing::Ended { .. }, true) => {}
+            (Standing::Ended { .. }, true) => has_ended = true,
+            (Standing::Kept, true) => {}
             (Standing::Kept, false) if same_name => {
                 return Err(AcceptError::NameTaken(record.name));
             }
@@ -98,6 +123,7 @@ async fn prepare(
         request,
         body,
         replaced,
+        has_ended,
     })
 }
 
@@ -132,6 +158,7 @@ async fn conclude(
     invitation: &Invitation,
     project: Option<String>,
     replaced: Vec<ConnectionId>,
+    key: Key,
 ) -> Result<Acceptance, AcceptError> {
     let fresh = ConnectionRecord {
         connection: invitation.connection,
@@ -148,6 +175,10 @@ async fn conclude(
         standing: Standing::Kept,
     };
     state::off_thread(state, move |state| {
+        if key == Key::Another {
+            // Before the record: accepting again then finds it as its own.
+            state.promote_next_key(fresh.connection)?;
+        }
         // Read again: it may have been deactivated while the relay was asked.
         let (record, again) = match state.read(fresh.connection)? {
             Some(earlier) => merge(earlier, fresh),

@@ -16,11 +16,12 @@ use tokio::sync::watch;
 
 use self::api::{
     AcceptAnswer, AcceptRequest, ConnectionList, ExplainAnswer, Health, ReloadAnswer, RemoveAnswer,
+    RotateAnswer,
 };
 use self::routes::Route;
 use crate::admin_socket::{Peer, json, read_body, read_json};
 use crate::agent::accept::{AcceptError, Acceptance};
-use crate::agent::command::{Command, CommandError, Commands, Removal};
+use crate::agent::command::{Command, CommandError, Commands, Removal, Rotation};
 use crate::agent::doctor;
 use crate::agent::live::{Live, ReloadError};
 use crate::agent::metrics;
@@ -95,6 +96,7 @@ impl Admin {
             Route::Accept => self.accept(read_json(request).await?).await,
             Route::Activate(name) => self.set_deactivated(name, false).await,
             Route::Deactivate(name) => self.set_deactivated(name, true).await,
+            Route::Rotate(name) => self.rotate(name).await,
             Route::Remove(name) => self.remove(name).await,
             Route::Doctor => {
                 let commands = &self.0.commands;
@@ -237,6 +239,27 @@ impl Admin {
         Ok(json(StatusCode::OK, &status))
     }
 
+    async fn rotate(&self, name: String) -> Result<Response<Body>, Problem> {
+        let rotation = self
+            .0
+            .commands
+            .ask(|reply| Command::Rotate { name, reply })
+            .await
+            .and_then(|answer| answer)
+            .map_err(|error| problem_of(&error))?;
+        let answer = match rotation {
+            Rotation::Done { fingerprint } => RotateAnswer {
+                done: true,
+                fingerprint: Some(fingerprint),
+            },
+            Rotation::WhenLinked => RotateAnswer {
+                done: false,
+                fingerprint: None,
+            },
+        };
+        Ok(json(StatusCode::OK, &answer))
+    }
+
     async fn remove(&self, name: String) -> Result<Response<Body>, Problem> {
         let removal = self
             .0
@@ -302,6 +325,8 @@ fn problem_of(error: &CommandError) -> Problem {
         CommandError::NoSuchConnection(_) => (StatusCode::NOT_FOUND, "no-such-connection"),
         CommandError::Damaged(_) => (StatusCode::CONFLICT, "record-damaged"),
         CommandError::Ended { .. } => (StatusCode::CONFLICT, "connection-ended"),
+        CommandError::NoRotation(_) => (StatusCode::CONFLICT, "rotation-unsupported"),
+        CommandError::NotRotated { .. } => (StatusCode::SERVICE_UNAVAILABLE, "not-rotated"),
         CommandError::State(_) => (StatusCode::INTERNAL_SERVER_ERROR, "state-not-writable"),
         CommandError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     };

@@ -58,6 +58,13 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Removal, CommandError>>,
     },
+    /// Give a connection a new identity key.
+    Rotate {
+        /// The connection's name or id.
+        name: String,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Rotation, CommandError>>,
+    },
     /// Announce another process of this agent on every link. Until it is called off nothing is changed here, and
     /// nothing is dialled that has no link.
     Announce {
@@ -90,6 +97,18 @@ pub enum Removal {
     OnlyHere,
 }
 
+/// How an order for a new identity key went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rotation {
+    /// The relay has the new key, and it is current here.
+    Done {
+        /// Its short form.
+        fingerprint: String,
+    },
+    /// There is no link now; it is done on the next one.
+    WhenLinked,
+}
+
 /// Why a command was not carried out.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommandError {
@@ -110,6 +129,19 @@ pub enum CommandError {
     /// The change could not be written down, so it was not made.
     #[error("the change could not be written down")]
     State(#[source] Arc<StateError>),
+    /// The relay is too old to take a new key.
+    #[error(
+        "the relay of {0:?} does not know how to take a new identity key; the one in use stays good"
+    )]
+    NoRotation(String),
+    /// The new key did not come about. It is tried again by itself.
+    #[error("the connection {name:?} keeps its identity key for now: {why}")]
+    NotRotated {
+        /// The connection.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// The agent is about to stop, or failed.
     #[error("the agent is stopping")]
     Stopping,

@@ -5,6 +5,7 @@
 
 mod audit;
 mod credential;
+mod identity;
 mod limits;
 mod network;
 mod oauth2;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use audit::{Also, AuditConfig, Sync};
 pub use credential::{AuthConfig, CredentialsConfig};
+pub use identity::{BindToMachine, IdentityConfig};
 pub use network::{NetworkConfig, TlsInspection};
 pub use oauth2::{ClientStyle, OAuth2Config};
 pub use source::{CommandConfig, CredentialSource};
@@ -56,6 +58,8 @@ pub struct AgentConfig {
     pub log: LogConfig,
     /// The way out.
     pub network: NetworkConfig,
+    /// How long identity keys are used.
+    pub identity: IdentityConfig,
     /// Where calls are written down.
     pub audit: AuditConfig,
     /// What may be reached in the private network.
@@ -104,6 +108,7 @@ impl AgentConfig {
         let admin = AdminConfig::check(root.section("admin"), DEFAULT_SOCKET);
         let log = LogConfig::check(root.section("log"));
         let network = NetworkConfig::check(root.section("network"));
+        let identity = IdentityConfig::check(root.section("identity"));
         let audit = AuditConfig::check(root.section("audit"), &state_dir);
         let upstreams = upstream::check_all(root.sections("upstream"));
         Some(Self {
@@ -112,6 +117,7 @@ impl AgentConfig {
             admin,
             log,
             network: network?,
+            identity,
             audit,
             upstreams: upstreams?,
             read_from: Looks::new(),
@@ -346,6 +352,7 @@ pub(in crate::agent) mod tests {
         assert_eq!(whole.admin.socket, defaults.admin.socket);
         assert_eq!(whole.log, defaults.log);
         assert_eq!(whole.audit, defaults.audit);
+        assert_eq!(whole.identity, defaults.identity);
         assert_eq!(
             whole.network.tls_inspection,
             defaults.network.tls_inspection
@@ -359,5 +366,5 @@ pub(in crate::agent) mod tests {
     }
 
     /// One more when a key is added, in `config/agent.toml` and here.
-    const KEYS_OF_THE_REFERENCE: usize = 47;
+    const KEYS_OF_THE_REFERENCE: usize = 49;
 }

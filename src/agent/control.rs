@@ -21,6 +21,7 @@ use crate::protocol::control::{
     SuccessionMessage,
 };
 use crate::protocol::handshake::Ticket;
+use crate::protocol::rotation::{ROTATE_PATH, RotateMessage};
 
 /// Messages that may wait for the link task: it reads them at once, and each replaces the former.
 const QUEUE_LENGTH: usize = 8;
@@ -117,7 +118,20 @@ where
 /// # Errors
 /// [`TellError`]; the relay may have got the message all the same.
 pub async fn tell(outward: &LaneClient, message: &ControlMessage) -> Result<(), TellError> {
-    let request = to_request(message).ok_or(TellError::Build)?;
+    send(outward, to_request(message)).await
+}
+
+/// Tells the relay which key is to follow, and waits until it has stored that.
+///
+/// # Errors
+/// [`TellError`]; the relay may have stored it all the same.
+pub async fn announce(outward: &LaneClient, message: &RotateMessage) -> Result<(), TellError> {
+    let json = serde_json::to_vec(message).map_err(|_| TellError::Build)?;
+    send(outward, post(ROTATE_PATH, json)).await
+}
+
+async fn send(outward: &LaneClient, request: Option<Request<Body>>) -> Result<(), TellError> {
+    let request = request.ok_or(TellError::Build)?;
     let response = tokio::time::timeout(ANSWER_DEADLINE, outward.send(request))
         .await
         .map_err(|_| TellError::Silent)?
@@ -232,9 +246,13 @@ fn to_request(message: &ControlMessage) -> Option<Request<Body>> {
             }),
         ),
     };
+    post(path, json.ok()?)
+}
+
+fn post(path: &str, json: Vec<u8>) -> Option<Request<Body>> {
     Request::post(format!("http://{CONTROL_AUTHORITY}{path}"))
         .header(header::CONTENT_TYPE, "application/json")
-        .body(body::full(json.ok()?))
+        .body(body::full(json))
         .ok()
 }
 

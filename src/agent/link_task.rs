@@ -10,6 +10,7 @@ mod linking;
 mod online;
 mod order;
 mod retirement;
+mod rotating;
 mod succession;
 
 use std::sync::Arc;
@@ -23,14 +24,16 @@ use self::online::Online;
 pub(in crate::agent) use self::online::last_seen;
 pub use self::order::{LinkTaskEnds, Order, Snapshot, TaskEnd};
 use self::retirement::Retirement;
+use self::rotating::{Outcome, RotateFailure, Rotating};
 use crate::agent::command::Removal;
 use crate::agent::control::{ControlMessage, TellError};
 use crate::agent::lifecycle::{Happening, Phase};
 use crate::agent::live::Live;
-use crate::agent::state::{ConnectionRecord, Standing, StateDirectory};
+use crate::agent::state::{ConnectionRecord, HeldKey, Standing, StateDirectory};
 use crate::agent::status::{ConnectionStatus, LinkFacts};
 use crate::backoff::Redial;
 use crate::error_chain::chain;
+use crate::identity::PublicKey;
 use crate::link::LinkEnd;
 use crate::link::client::Connected;
 use crate::link::path::Path;
@@ -46,7 +49,11 @@ enum Event {
     /// The supervisor asks for something.
     Order(Order),
     /// The dial ended.
-    Dialled(Result<Connected, DialFailure>),
+    Dialled(Result<(Connected, HeldKey), DialFailure>),
+    /// A new identity key has come about, or not.
+    Rotated(Result<Outcome, RotateFailure>),
+    /// A new identity key may be due.
+    RotationDue,
     /// Something is known of the link's WebSocket.
     PathChanged(Path),
     /// The relay told something.
@@ -92,6 +99,9 @@ pub struct LinkTask {
     /// Whether the relay said last that another agent with this identity holds the link.
     is_copy: bool,
     removals: Removals,
+    rotating: Rotating,
+    /// Keys that the relay has refused since the last link: others are tried first.
+    refused_keys: Vec<PublicKey>,
     /// Holds the links that another took the place of.
     retirement: Retirement,
     /// What the relay is shown until the first link is up, when this process takes over from another.
@@ -150,6 +160,8 @@ impl LinkTask {
             dialled_deactivated: false,
             is_copy: false,
             removals: Removals::default(),
+            rotating: Rotating::new(),
+            refused_keys: Vec::new(),
             retirement: Retirement::new(),
             succeeds: None,
             gives_way: false,
@@ -187,6 +199,7 @@ impl LinkTask {
             // What the relay said, and how the link ended, before another dial.
             event = online::next_event_of(&mut self.online) => event,
             event = self.activity.next_event() => event,
+            event = self.rotating.next_event() => event,
         }
     }
 
@@ -198,6 +211,18 @@ impl LinkTask {
                 None
             }
             Event::Order(Order::Remove { reply }) => self.remove(reply).await,
+            Event::Order(Order::Rotate { reply }) => {
+                self.rotate(reply);
+                None
+            }
+            Event::Rotated(outcome) => {
+                self.rotated(outcome);
+                None
+            }
+            Event::RotationDue => {
+                self.rotation_due();
+                None
+            }
             Event::Order(Order::Adopt { record }) => {
                 self.adopt(*record);
                 None
@@ -215,8 +240,9 @@ impl LinkTask {
                 drop(reply);
                 panic!("as a test asked for")
             }
-            Event::Dialled(Ok(connected)) => {
+            Event::Dialled(Ok((connected, key))) => {
                 self.dialled(connected);
+                self.key_proven(&key);
                 None
             }
             Event::Dialled(Err(error)) => self.dial_failed(&error).await,

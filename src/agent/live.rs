@@ -47,6 +47,8 @@ pub struct Parts {
     pub dialer: Dialer,
     /// Whether a link may pass a middlebox that opens the TLS.
     pub tls_inspection: TlsInspection,
+    /// How old an identity key becomes; nothing where it is replaced by hand only.
+    pub rotate_after: Option<Duration>,
     /// Certificates to trust beside the system's.
     pub network_ca: Option<PathBuf>,
     /// The upstreams as configured.
@@ -170,6 +172,7 @@ fn prepare(config: &AgentConfig, former: &Gateway) -> Result<(Parts, Gateway), L
     let parts = Parts {
         dialer: dialer(config)?,
         tls_inspection: config.network.tls_inspection,
+        rotate_after: config.identity.rotate_after,
         network_ca: config.network.ca_file.clone(),
         upstreams: config.upstreams.clone(),
     };

@@ -220,6 +220,10 @@ impl Fixed {
     fn of(config: &AgentConfig) -> Self {
         Self(vec![
             ("state_dir", config.state_dir.display().to_string()),
+            (
+                "identity.bind_to_machine",
+                format!("{:?}", config.identity.bind_to_machine),
+            ),
             ("drain_timeout", format!("{:?}", config.drain_timeout)),
             ("admin.socket", config.admin.socket.display().to_string()),
             ("admin.group", format!("{:?}", config.admin.group)),

@@ -3,14 +3,20 @@
 //! ```text
 //! /var/lib/relay-agent          0700, ours
 //!   lock                        flock: one daemon, or one `agent accept` without a daemon, at a time
+//!   machine                     the machine that the directory belongs to
+//!   exported                    says that it was handed over to another one
 //!   connections                 0700
 //!     {connection id}.json      the record, written atomically, 0600
 //!     {connection id}.key       the identity key, made before the invitation is redeemed, 0600
+//!     {connection id}.next.key      the one that is to take its place, while it does
+//!     {connection id}.previous.key  the one before
 //! ```
 //!
 //! A record that cannot be read stops its own connection only; files that are not ours are left
 //! alone. All functions but [`off_thread`] block on the disk; asynchronous callers go through it.
 
+mod keys;
+mod place;
 mod record;
 
 use std::fs::{File, OpenOptions};
@@ -23,6 +29,8 @@ use std::time::SystemTime;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 
+pub use keys::{HeldKey, HeldKeys, RotationStep};
+pub use place::Machine;
 pub use record::{ConnectionRecord, RecordError, Standing};
 
 use crate::atomic_file::{self, AtomicFileError, DirectoryError};
@@ -31,6 +39,8 @@ use crate::identity::{ConnectionId, SigningKey};
 
 /// The longest record that is read: ten times what the longest names and texts amount to.
 const MAX_RECORD_LENGTH: usize = 64 * 1024;
+/// The last second that RFC 3339 has words for.
+const LAST_SECOND: u64 = 253_402_300_799;
 /// Records and keys are the daemon's alone.
 const FILE_MODE: u32 = 0o600;
 /// The longest process id, with room to spare.
@@ -108,6 +118,24 @@ pub enum StateError {
     )]
     KeyMissing {
         /// Where the key should be.
+        path: PathBuf,
+    },
+    /// It was handed over to another machine.
+    #[error(
+        "the connections were handed over to another machine by agent export at {}",
+        humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs((*at).min(LAST_SECOND)))
+    )]
+    Exported {
+        /// When, in Unix seconds.
+        at: u64,
+    },
+    /// It was used on another machine last.
+    #[error("the state directory is that of another machine")]
+    OtherMachine,
+    /// What says where the state belongs is damaged.
+    #[error("{path:?} is damaged; delete it, if this machine is the one that the state belongs to")]
+    Place {
+        /// The file.
         path: PathBuf,
     },
     /// The thread that worked on the disk did not finish.
@@ -228,14 +256,17 @@ impl StateDirectory {
             .map_err(StateError::File)
     }
 
-    /// Removes a connection's record and then its key, so that a key without record is all that a
+    /// Removes a connection's record and then its keys, so that a key without record is all that a
     /// crash in between can leave.
     ///
     /// # Errors
     /// [`StateError::File`].
     pub fn forget(&self, connection: ConnectionId) -> Result<(), StateError> {
         atomic_file::remove(&self.record_path(connection)).map_err(StateError::File)?;
-        atomic_file::remove(&self.key_path(connection)).map_err(StateError::File)
+        for path in self.key_paths(connection) {
+            atomic_file::remove(&path).map_err(StateError::File)?;
+        }
+        Ok(())
     }
 
     /// The identity key of an accepted connection.

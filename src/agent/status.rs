@@ -3,10 +3,14 @@
 //! A stable format: fields are added, never renamed or taken away, within one `version`. Holds no
 //! secret and no content of calls. Times are RFC 3339 in UTC.
 
+mod key;
+
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+
+pub use key::{KeyFacts, KeyStatus};
 
 use crate::agent::lifecycle::Phase;
 use crate::agent::reload::Refused;
@@ -97,6 +101,9 @@ pub struct ConnectionStatus {
     pub deactivated_there: bool,
     /// The link.
     pub link: LinkStatus,
+    /// The identity key; nothing before the first link since the start.
+    #[serde(default)]
+    pub key: Option<KeyStatus>,
 }
 
 /// Whether calls of a connection pass.
@@ -229,6 +236,8 @@ pub struct LinkFacts {
     pub relay_software: Option<String>,
     /// By how many seconds the relay's clock was ahead of this machine's when the link was made.
     pub clock_ahead: Option<i64>,
+    /// The identity key.
+    pub key: Option<KeyFacts>,
 }
 
 impl RefusedConfiguration {
@@ -283,6 +292,7 @@ impl ConnectionStatus {
             deactivated_here: record.deactivated,
             deactivated_there: facts.deactivated_there,
             link: LinkStatus::of(phase, facts),
+            key: facts.key.as_ref().map(KeyStatus::of),
         }
     }
 
@@ -305,6 +315,7 @@ impl ConnectionStatus {
                 why: Some(error_chain::chain(&damaged.error).to_string()),
                 ..LinkStatus::default()
             },
+            key: None,
         }
     }
 }
@@ -437,6 +448,7 @@ mod tests {
                     "relay_software": "relay-agent/0.1.0",
                     "clock_ahead": -3,
                 },
+                "key": null,
             })
         );
     }

@@ -187,6 +187,14 @@ impl Supervisor {
                     let _ = reply.send(Err(error));
                 }
             },
+            Command::Rotate { name, reply } => match self.find(&name) {
+                Ok(connection) => {
+                    let _ = connection.ends.orders.try_send(Order::Rotate { reply });
+                }
+                Err(error) => {
+                    let _ = reply.send(Err(error));
+                }
+            },
             #[cfg(test)]
             Command::Fail { name, reply } => {
                 if let Ok(connection) = self.find(&name) {

@@ -7,8 +7,10 @@ mod doctor;
 mod invitation;
 mod operation;
 mod policy;
+mod rotate;
 mod run;
 mod status;
+mod transfer;
 
 use std::path::PathBuf;
 use std::process;
@@ -61,8 +63,16 @@ enum Command {
     Activate(connections::Named),
     /// Let no calls of a connection pass; the public side is told
     Deactivate(connections::Named),
+    /// Give a connection, or all, a new identity key; calls under way go on
+    Rotate(rotate::Rotate),
     /// Remove a connection; the public side is told
     Remove(connections::Remove),
+    /// Write all connections with their keys to an encrypted file, to use them on another machine
+    Export(transfer::Export),
+    /// Take connections in that `agent export` wrote on another machine
+    Import(transfer::Import),
+    /// Say that this machine takes the place of the one that the state directory was used on
+    Adopt(transfer::Adopt),
     /// Walk the way to each relay and upstream; say which hop fails and what to do
     Doctor(doctor::Doctor),
     /// Questions about what callers may reach
@@ -102,7 +112,11 @@ async fn carry_out(Arguments { place, command }: Arguments) -> Result<(), Failur
         Command::Connections(list) => list.carry_out(&place.daemon()).await,
         Command::Activate(named) => named.activate(&place.daemon()).await,
         Command::Deactivate(named) => named.deactivate(&place.daemon()).await,
+        Command::Rotate(rotate) => rotate.carry_out(&place.daemon()).await,
         Command::Remove(remove) => remove.carry_out(&place.daemon()).await,
+        Command::Export(export) => export.carry_out(&place),
+        Command::Import(import) => import.carry_out(&place),
+        Command::Adopt(adopt) => adopt.carry_out(&place),
         Command::Doctor(doctor) => doctor.carry_out(&place.daemon()).await,
         Command::Policy(policy) => policy.carry_out(&place).await,
         Command::Audit(audit) => audit.carry_out(&place).await,
@@ -193,7 +207,12 @@ mod tests {
             "connections --json",
             "activate NAME",
             "deactivate NAME",
+            "rotate",
+            "rotate NAME --json",
             "remove NAME --yes",
+            "export --to /f --keep --passphrase-file /p",
+            "import /f",
+            "adopt --yes",
             "doctor --json",
             "policy explain GET /x --upstream jira",
             "policy explain POST /x --upstream jira --body - -H A:b",

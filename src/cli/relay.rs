@@ -34,6 +34,7 @@ pub async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Connections { json } => connections::list(&relay()?, json).await,
         Command::Activate { name } => connections::activate(&relay()?, &name).await,
         Command::Deactivate { name } => connections::deactivate(&relay()?, &name).await,
+        Command::Revoke { name } => connections::revoke(&relay()?, &name).await,
         Command::Remove { name } => connections::remove(&relay()?, &name).await,
         Command::Status { json } => connections::status(&relay()?, json).await,
         Command::Invitation(InvitationCommand::Reissue { name }) => {
@@ -112,6 +113,7 @@ mod tests {
             "relay activate n",
             "relay deactivate n",
             "relay remove n",
+            "relay revoke n",
             "relay status --json",
             "relay invitation reissue n",
             "relay invitation revoke n",

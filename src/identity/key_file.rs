@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The public half is there so that a damaged seed is noticed instead of becoming another identity.
-//! Never overwrites a key, never puts a seed into an error, never reads a key that others may read.
+//! Overwrites a key only where it is told to, never puts a seed into an error, never reads a key that others may read.
 
 use std::path::{Path, PathBuf};
 
@@ -77,6 +77,14 @@ pub fn load_or_create(path: &Path) -> Result<SigningKey, KeyFileError> {
         Err(error @ AtomicFileError::Exists { .. }) => load(path)?.ok_or(KeyFileError::File(error)),
         Err(error) => Err(KeyFileError::File(error)),
     }
+}
+
+/// Puts a key at `path`, in place of one that is there.
+///
+/// # Errors
+/// [`KeyFileError::File`]; what was there is there then.
+pub fn save(path: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
+    atomic_file::write(path, content_of(key).expose().as_bytes(), 0o600).map_err(KeyFileError::File)
 }
 
 fn content_of(key: &SigningKey) -> Secret<String> {

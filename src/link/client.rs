@@ -17,6 +17,7 @@ use crate::protocol::handshake::{
     AgentHello, Binding, EARLY_ACK, Established, HandshakeError, Introduction, MOVE, RESUME,
     Refusal, RefusalCode, Resumed, SessionGrant, Ticket,
 };
+use crate::protocol::rotation::ROTATE;
 use crate::protocol::{LINK_PATH, SOFTWARE, SUBPROTOCOL};
 use crate::session::WINDOW;
 
@@ -140,6 +141,22 @@ impl ConnectError {
             .filter(|code| code.is_final())
     }
 
+    /// Whether the relay refused the key that was proved: another of the connection may be accepted.
+    #[must_use]
+    pub fn is_of_key(&self) -> bool {
+        let is_doubtful = matches!(
+            self,
+            Self::Handshake {
+                source: HandshakeError::DoubtfulBadProof,
+                ..
+            }
+        );
+        is_doubtful
+            || self
+                .refusal()
+                .is_some_and(|refusal| refusal.code.is_of_key())
+    }
+
     /// When to ask again, if the relay said so or it is no use before.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -203,6 +220,7 @@ pub async fn connect(dialer: &Dialer, target: &LinkTarget<'_>) -> Result<Connect
     let mut link = Link::new(target.connection, peer, grant, round_trip, socket);
     link.handle.shared.lock().session.can_dial();
     link.clock_ahead = clock_ahead(established.relay_time, SystemTime::now());
+    link.transcript = Some(established.transcript);
     Ok(Connected::New(Box::new(link)))
 }
 
@@ -283,7 +301,9 @@ async fn shake_hands(
     };
     let introduction = Introduction {
         software: SOFTWARE.to_owned(),
-        features: [RESUME, MOVE, EARLY_ACK].map(str::to_owned).to_vec(),
+        features: [RESUME, MOVE, EARLY_ACK, ROTATE]
+            .map(str::to_owned)
+            .to_vec(),
         window: WINDOW,
         deactivated: target.deactivated,
     };

@@ -20,7 +20,7 @@ use crate::body::{self, Body};
 use crate::identity::{ConnectionId, PublicKey, SigningKey};
 use crate::protocol::SUBPROTOCOL;
 use crate::protocol::handshake::{
-    Acceptance, Binding, Greeting, HandshakeError, Introduction, Proof, RESUME, Refusal,
+    Acceptance, Binding, Claim, Greeting, HandshakeError, Introduction, Proof, RESUME, Refusal,
     RelayChallenge, ResumeOffer, SessionGrant, SessionId, Ticket,
 };
 
@@ -31,6 +31,15 @@ const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Arrival {
     websocket: Socket,
     greeting: Greeting,
+}
+
+/// An agent that answered the challenge; by which key is to be found out.
+pub struct Claimed {
+    websocket: Socket,
+    challenge: RelayChallenge,
+    connection: ConnectionId,
+    claim: Claim,
+    round_trip: Duration,
 }
 
 /// An agent that proved who it is and awaits the relay's word.
@@ -165,20 +174,18 @@ impl Arrival {
         say_no(&mut self.websocket, message).await
     }
 
-    /// Challenges the agent and checks its proof against `agent`, the key that redeemed the invitation.
-    /// `binding` is this end's TLS exporter when TLS ends here; `time` the relay's clock in seconds since 1970.
+    /// Challenges the agent and reads its proof. `binding` is this end's TLS exporter when TLS ends here;
+    /// `time` the relay's clock in seconds since 1970.
     ///
     /// # Errors
-    /// [`AcceptError`]; a wrong proof was then already answered with `bad_proof`.
+    /// [`AcceptError`].
     pub async fn challenge(
         mut self,
         key: &SigningKey,
         introduction: &Introduction,
         binding: Binding,
         time: u64,
-        agent: &PublicKey,
-        bad_proof: &Refusal,
-    ) -> Result<Proven, AcceptError> {
+    ) -> Result<Claimed, AcceptError> {
         let connection = self.greeting.connection();
         let (message, challenge) = self
             .greeting
@@ -192,19 +199,73 @@ impl Arrival {
             .await
             .map_err(AcceptError::Exchange)?;
         let round_trip = began.elapsed();
-        match challenge.handle_proof(&proof, agent) {
+        let claim = challenge
+            .read_proof(&proof)
+            .map_err(AcceptError::Handshake)?;
+        Ok(Claimed {
+            websocket: self.websocket,
+            challenge,
+            connection,
+            claim,
+            round_trip,
+        })
+    }
+}
+
+impl Claimed {
+    /// Whether this key made the proof.
+    #[must_use]
+    pub fn is_by(&self, agent: &PublicKey) -> bool {
+        self.claim.is_by(agent)
+    }
+
+    /// Whether the agent named a feature.
+    #[must_use]
+    pub fn has(&self, feature: &str) -> bool {
+        self.claim.has(feature)
+    }
+
+    /// The agent, if this key made its proof; else who claims to be it, who may have proved another.
+    ///
+    /// # Errors
+    /// The claim again.
+    #[expect(
+        clippy::result_large_err,
+        reason = "one per handshake, taken apart at once"
+    )]
+    pub fn by(self, agent: &PublicKey) -> Result<Proven, Self> {
+        let Self {
+            websocket,
+            challenge,
+            connection,
+            claim,
+            round_trip,
+        } = self;
+        match claim.by(agent) {
             Ok(proof) => Ok(Proven {
-                websocket: self.websocket,
+                websocket,
                 challenge,
                 connection,
                 proof,
                 round_trip,
             }),
-            Err(error) => {
-                say_no(&mut self.websocket, challenge.refuse(key, bad_proof)).await?;
-                Err(AcceptError::Handshake(error))
-            }
+            Err(claim) => Err(Self {
+                websocket,
+                challenge,
+                connection,
+                claim,
+                round_trip,
+            }),
         }
+    }
+
+    /// Says no, signed, and hangs up.
+    ///
+    /// # Errors
+    /// [`AcceptError::Exchange`] when even that could not be said.
+    pub async fn refuse(mut self, key: &SigningKey, refusal: &Refusal) -> Result<(), AcceptError> {
+        let message = self.challenge.refuse(key, refusal);
+        say_no(&mut self.websocket, message).await
     }
 }
 
@@ -253,13 +314,9 @@ impl Proven {
             .await
             .map_err(AcceptError::Exchange)?;
         let (peer, socket) = (self.proof.peer, self.websocket);
-        Ok(Link::new(
-            self.connection,
-            peer,
-            grant,
-            self.round_trip,
-            socket,
-        ))
+        let mut link = Link::new(self.connection, peer, grant, self.round_trip, socket);
+        link.transcript = Some(self.proof.transcript);
+        Ok(link)
     }
 
     /// Goes on with a link over this WebSocket, as the agent offered; `deactivated` is asked once the former

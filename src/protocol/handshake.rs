@@ -16,11 +16,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use self::agent::{AgentHello, AgentProof, Established};
-pub use self::relay::{Greeting, Proof, RelayChallenge};
+pub use self::relay::{Claim, Greeting, Proof, RelayChallenge};
 pub use self::resume::{
     Acceptance, EARLY_ACK, LEAVE, MOVE, RESUME, ResumeOffer, Resumed, SessionGrant, SessionId,
 };
 pub use self::succession::{SUCCESSION, Ticket};
+pub use self::transcript::Transcript;
 use crate::identity::{self, ConnectionId, IdentityError};
 
 /// Length of the TLS exporter that both signatures cover, in bytes.
@@ -108,6 +109,8 @@ pub enum RefusalCode {
     Removed,
     /// The agent's key was revoked.
     Revoked,
+    /// The proof was made by a key that this agent has since replaced. Only to agents that named `rotate`.
+    Replaced,
     /// The proof was not made by the key that redeemed the invitation.
     BadProof,
     /// Another agent with this identity has a live link.
@@ -126,13 +129,37 @@ impl RefusalCode {
     #[must_use]
     pub const fn is_final(self) -> bool {
         match self {
-            Self::UnknownConnection | Self::Removed | Self::Revoked | Self::BadProof => true,
+            Self::UnknownConnection
+            | Self::Removed
+            | Self::Revoked
+            | Self::Replaced
+            | Self::BadProof => true,
             Self::UnsupportedVersion
             | Self::AlreadyLinked
             | Self::Busy
             | Self::Draining
             | Self::Other => false,
         }
+    }
+
+    /// Whether it is the key that was refused: another key of the same agent may be accepted.
+    #[must_use]
+    pub const fn is_of_key(self) -> bool {
+        match self {
+            Self::BadProof | Self::Replaced | Self::Revoked => true,
+            Self::UnknownConnection
+            | Self::Removed
+            | Self::UnsupportedVersion
+            | Self::AlreadyLinked
+            | Self::Busy
+            | Self::Draining
+            | Self::Other => false,
+        }
+    }
+
+    /// Whether it can be said of a proof alone. `Revoked` can be said before: of all keys of a connection.
+    const fn follows_a_proof(self) -> bool {
+        self.is_of_key() && !matches!(self, Self::Revoked)
     }
 }
 

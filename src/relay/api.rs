@@ -120,6 +120,7 @@ fn routes(context: Context) -> Router {
             "/v1/connections/{name}/deactivate",
             post(connections::deactivate),
         )
+        .route("/v1/connections/{name}/revoke", post(connections::revoke))
         .route(
             "/v1/connections/{name}/invitation",
             post(invitations::reissue).delete(invitations::revoke),

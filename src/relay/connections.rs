@@ -5,6 +5,7 @@
 //! never ends up with the older of two. A future that is dropped half-way would leave memory behind
 //! the disk: whoever may go away runs it in a task of its own. Knows no HTTP.
 
+mod agent_keys;
 mod far_side;
 mod redeem;
 mod tokens;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
+pub use self::agent_keys::RotateError;
 pub use self::redeem::RedeemError;
 pub use self::tokens::TokenFor;
 
@@ -98,6 +100,9 @@ pub enum ChangeError {
         /// The agent key's fingerprint.
         agent: String,
     },
+    /// Nobody has accepted; there is no agent to be revoked.
+    #[error("nobody has accepted the connection {0}")]
+    NotAccepted(Name),
     /// The far side removed the connection; only removing it here is left.
     #[error("the far side has removed the connection {0}")]
     RemovedByFarSide(Name),
@@ -155,6 +160,7 @@ impl Connections {
             deactivated: Deactivated::default(),
             last_seen_at: None,
             removed: None,
+            agent_revoked_at: None,
         };
         let (expires, one_time_key, code) = self.new_code(&record, now)?;
         let name = record.name.clone();

@@ -14,6 +14,10 @@ pub(super) const LAST_SEEN_EVERY: Duration = Duration::from_secs(60);
 /// How long after a link came up or ended its time is stored, so that a thousand together are one write.
 const SETTLE: Duration = Duration::from_millis(500);
 
+/// How often a relay that shares its store looks whether another has changed it: what is revoked or removed
+/// there takes effect here, a live link included, within this and half a second.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// Runs until it is dropped, which is harmless at any point.
 pub(super) async fn run(shared: Arc<Shared>) {
     loop {
@@ -37,6 +41,31 @@ pub(super) async fn watchdog() {
     loop {
         tell(&[NotifyState::Watchdog]);
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Keeps memory in step with a store that another relay may change. Never returns; harmless to drop.
+pub(super) async fn follow_the_store(shared: Arc<Shared>) {
+    let mut seen = None;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let changes = match shared.store.foreign_changes().await {
+            Ok(changes) => changes,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "could not see whether another relay has changed the store");
+                continue;
+            }
+        };
+        // The first look takes over what was changed since the start.
+        if seen == Some(changes) {
+            continue;
+        }
+        match shared.connections.catch_up().await {
+            Ok(()) => seen = Some(changes),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "what another relay has stored could not be read");
+            }
+        }
     }
 }
 

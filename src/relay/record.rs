@@ -35,6 +35,8 @@ pub struct ConnectionRecord {
     pub last_seen_at: Option<u64>,
     /// When and where it was removed.
     pub removed: Option<Removed>,
+    /// When this side last revoked an agent of it, in seconds since 1970.
+    pub agent_revoked_at: Option<u64>,
 }
 
 /// The far side, as it presented itself.
@@ -44,6 +46,10 @@ pub struct Accepted {
     pub at: u64,
     /// The agent's identity.
     pub agent_key: PublicKey,
+    /// Since when that key is this connection's, in seconds since 1970.
+    pub key_since: u64,
+    /// The key that is to follow, accepted beside it until it proves itself.
+    pub next_key: Option<PublicKey>,
     /// The agent's program and version.
     pub software: String,
     /// The private side's project for incoming synchronisation.
@@ -157,6 +163,15 @@ impl ConnectionRecord {
         State::Active
     }
 
+    /// The agent's keys that are accepted: the current one, and one that may follow.
+    pub fn agent_keys(&self) -> impl Iterator<Item = PublicKey> + use<> {
+        let keys = self
+            .accepted
+            .as_ref()
+            .map(|accepted| [Some(accepted.agent_key), accepted.next_key]);
+        keys.into_iter().flatten().flatten()
+    }
+
     /// Whether it was removed here: a tombstone, kept only so that a late agent is told the truth.
     #[must_use]
     pub const fn is_tombstone(&self) -> bool {
@@ -252,6 +267,7 @@ pub(crate) mod tests {
             deactivated: Deactivated::default(),
             last_seen_at: None,
             removed: None,
+            agent_revoked_at: None,
         }
     }
 
@@ -261,6 +277,8 @@ pub(crate) mod tests {
             accepted: Some(Accepted {
                 at: 2_000,
                 agent_key,
+                key_since: 2_000,
+                next_key: None,
                 software: "agent/test".into(),
                 project: None,
             }),

@@ -59,6 +59,12 @@ pub enum LinkRefusal {
     /// Nobody has accepted its invitation.
     #[error("the connection's invitation has not been accepted yet")]
     Pending,
+    /// This side revoked its agent, and nobody has accepted it since.
+    #[error("the connection's agent has been revoked")]
+    Revoked {
+        /// In seconds since 1970.
+        at: u64,
+    },
     /// It was removed, here or by the agent itself.
     #[error("the connection has been removed")]
     Removed {
@@ -112,7 +118,9 @@ impl Registry {
             (State::Removed, removed) => Err(LinkRefusal::Removed {
                 at: removed.map_or(0, |removed| removed.at),
             }),
-            (State::Pending, _) => Err(LinkRefusal::Pending),
+            (State::Pending, _) => Err(record
+                .agent_revoked_at
+                .map_or(LinkRefusal::Pending, |at| LinkRefusal::Revoked { at })),
             (State::Active | State::Deactivated(_), _) => Ok(found),
         }
     }

@@ -26,6 +26,7 @@
 //! One thread owns the database; the rest of the program sends it closures and awaits the reply, so
 //! that nothing else ever waits for the disk. Never called on the path of a call.
 
+mod agent_keys;
 mod connections;
 mod invitations;
 mod migrations;
@@ -42,6 +43,7 @@ use nix::fcntl::{Flock, FlockArg};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::agent_keys::{FormerKey, KeyEnd, Rotation};
 pub use self::connections::Insertion;
 pub use self::invitations::{Redeemer, Redemption, Reissue, Revocation};
 
@@ -156,6 +158,17 @@ impl Store {
     /// Whether the thread still answers.
     pub async fn is_healthy(&self) -> bool {
         self.run("answer", |_| Ok(())).await.is_ok()
+    }
+
+    /// A number that changes whenever another process has changed the database.
+    ///
+    /// # Errors
+    /// As the disk's.
+    pub async fn foreign_changes(&self) -> Result<i64, StoreError> {
+        self.run("look for changes", |transaction| {
+            transaction.pragma_query_value(None, "data_version", |row| row.get(0))
+        })
+        .await
     }
 
     /// Ends the thread after what is queued, and lets go of the files. From then on every use is

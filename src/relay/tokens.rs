@@ -106,6 +106,13 @@ impl Tokens {
         self.write(|by_hash| by_hash.retain(|_, entry| entry.record.id != id));
     }
 
+    /// Knows these tokens from now on, and no others.
+    pub fn replace(&self, records: Vec<TokenRecord>) {
+        let others = Self::new(records);
+        let others = others.by_hash.into_inner();
+        self.write(|by_hash| *by_hash = others.unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// Knows no token of this connection any more.
     pub fn forget_connection(&self, connection: ConnectionId) {
         let gone = Scope::Connection(connection);

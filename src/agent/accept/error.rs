@@ -179,6 +179,15 @@ impl AcceptCode {
 }
 
 impl AcceptError {
+    /// Whether the refusal may be about the key rather than the invitation: it was this connection's once, and
+    /// was revoked, or another has taken its place.
+    pub(super) const fn may_be_of_key(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(RedeemRefusal::Revoked { .. } | RedeemRefusal::Used { .. })
+        )
+    }
+
     /// The kind of failure.
     #[must_use]
     pub const fn code(&self) -> AcceptCode {

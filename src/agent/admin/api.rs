@@ -47,6 +47,15 @@ pub struct RemoveAnswer {
     pub only_here: bool,
 }
 
+/// The answer to `POST /v1/connections/{name}/rotate`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RotateAnswer {
+    /// Whether the connection has a new identity key; otherwise it gets one as soon as its link is up.
+    pub done: bool,
+    /// The new key's short form.
+    pub fingerprint: Option<String>,
+}
+
 /// The answer to `POST /v1/reload`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ReloadAnswer {

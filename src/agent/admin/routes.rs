@@ -12,6 +12,7 @@ pub(super) enum Route {
     Accept,
     Activate(String),
     Deactivate(String),
+    Rotate(String),
     Remove(String),
     Doctor,
     Explain,
@@ -46,6 +47,7 @@ impl Route {
             ["v1", "connections"] if method == Method::POST => (Method::POST, Self::Accept),
             ["v1", "connections"] => (Method::GET, Self::Connections),
             ["v1", "connections", name] => (Method::DELETE, Self::Remove(name.to_owned())),
+            ["v1", "connections", name, "rotate"] => (Method::POST, Self::Rotate(name.to_owned())),
             ["v1", "connections", name, "activate"] => {
                 (Method::POST, Self::Activate(name.to_owned()))
             }
@@ -111,6 +113,11 @@ mod tests {
                 Method::POST,
                 "/v1/connections/acme/deactivate",
                 Route::Deactivate(name()),
+            ),
+            (
+                Method::POST,
+                "/v1/connections/acme/rotate",
+                Route::Rotate(name()),
             ),
             (
                 Method::DELETE,

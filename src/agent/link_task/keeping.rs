@@ -130,6 +130,7 @@ impl LinkTask {
         self.step(Happening::Refused { why });
         self.activity = Activity::Idle;
         self.online = None;
+        self.rotation_interrupted();
         self.retirement.end();
         None
     }

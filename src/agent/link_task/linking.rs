@@ -3,6 +3,7 @@
 //! The link is made once and resumed as often as needed. Where it cannot be resumed a new one takes its
 //! place; the old one then ends, at once when its WebSocket is gone, else when its last call has ended.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::activity::{Activity, DialFailure};
@@ -10,7 +11,7 @@ use super::online::Online;
 use super::{LinkTask, TaskEnd};
 use crate::agent::command::Removal;
 use crate::agent::lifecycle::{Happening, Phase};
-use crate::agent::state::Standing;
+use crate::agent::state::{self, Standing};
 use crate::agent::status::{self, Cut, Duplicate};
 use crate::backoff::{STEADY, at_random_within};
 use crate::link::client::Connected;
@@ -124,6 +125,15 @@ impl LinkTask {
 
     pub(super) async fn dial_failed(&mut self, error: &DialFailure) -> Option<TaskEnd> {
         self.activity = Activity::Idle;
+        if let Some(key) = error.refused_key() {
+            self.refused_keys.push(key);
+            if self.has_another_key().await {
+                tracing::warn!(connection = %self.record.name, key = key.fingerprint(), why = %error.why(), "the relay refused this key; another one is tried");
+                self.activity = self.dial();
+                return None;
+            }
+        }
+        self.refused_keys.clear();
         // Whoever is refused beside its own link is no copy: the relay cannot tell the two apart then.
         self.is_copy = error.is_copy() && !matches!(self.phase, Phase::Online { .. });
         if error.is_final() {
@@ -237,6 +247,7 @@ impl LinkTask {
         }
         self.note_last_seen();
         self.online = None;
+        self.rotation_interrupted();
         self.is_moving = false;
         if self.draining {
             self.step(Happening::Stopping);
@@ -293,9 +304,28 @@ impl LinkTask {
             .any(|(_, calls, _)| calls > 0)
     }
 
+    /// Whether there is a key of the connection that the relay has not refused yet. Borrows nothing while it waits.
+    fn has_another_key(&self) -> impl Future<Output = bool> + Send + use<> {
+        let (connection, refused) = (self.record.connection, self.refused_keys.clone());
+        let state = Arc::clone(&self.state);
+        async move {
+            let found = state::off_thread(&state, move |state| {
+                state.key_to_prove(connection, &refused)
+            });
+            matches!(found.await, Ok(Some(_)))
+        }
+    }
+
     fn dial(&mut self) -> Activity {
         self.dialled_deactivated = self.record.deactivated;
         let resume = self.online.as_ref().map(|online| online.handle.clone());
-        Activity::dial(&self.record, &self.state, &self.live, resume, self.succeeds)
+        Activity::dial(
+            &self.record,
+            &self.state,
+            &self.live,
+            &self.refused_keys,
+            resume,
+            self.succeeds,
+        )
     }
 }

@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Event;
 use super::retirement::RetirementPlace;
+use super::rotating::Means;
 use crate::agent::arrival::{Arrivals, Gate};
 use crate::agent::control::{self, ControlMessage, TellError};
 use crate::agent::live::Live;
@@ -26,6 +27,7 @@ use crate::link::{Link, LinkEnd, LinkHandle};
 use crate::name::Name;
 use crate::protocol::CloseCode;
 use crate::protocol::handshake::{LEAVE, SUCCESSION, Ticket};
+use crate::protocol::rotation::ROTATE;
 use crate::shutdown::Shutdown;
 
 /// Why the calls end on a link that the agent has moved away from, and that is then cut.
@@ -46,6 +48,8 @@ pub(super) struct Online {
     pub(super) handle: LinkHandle,
     /// What the relay knows of this side's deactivation.
     pub(super) relay_knows_deactivated: bool,
+    /// What a new identity key needs of this link; nothing when the relay does not know how.
+    pub(super) means: Option<Means>,
     /// Whether calls pass.
     pub(super) gate: Arc<Gate>,
     driver: Option<JoinHandle<LinkEnd>>,
@@ -74,6 +78,14 @@ impl Online {
         let (sender, messages) = control::queue();
         let gate = Arc::new(Gate::default());
         let outward = LaneClient::new(link.outward);
+        let knows_rotation = link.peer.has(ROTATE);
+        let means = link
+            .transcript
+            .filter(|_| knows_rotation)
+            .map(|transcript| Means {
+                outward: outward.clone(),
+                transcript,
+            });
         let arrivals = Arrivals::new(
             connection,
             Arc::clone(&gate),
@@ -107,6 +119,7 @@ impl Online {
             retiring,
             handle: link.handle,
             relay_knows_deactivated: told,
+            means,
             gate,
             driver: Some(shutdown.spawn(link.driver.run())),
             server: Some(AbortOnDropHandle::new(server)),
@@ -193,6 +206,8 @@ impl Online {
                     | Event::PathChanged(_)
                     | Event::Order(_)
                     | Event::Dialled(_)
+                    | Event::Rotated(_)
+                    | Event::RotationDue
                     | Event::WaitOver
                     | Event::Draining
                     | Event::Stopping => {}

@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::agent::command::{AnnounceError, CommandError, Removal};
+use crate::agent::command::{AnnounceError, CommandError, Removal, Rotation};
 use crate::agent::state::ConnectionRecord;
 use crate::agent::status::ConnectionStatus;
 use crate::identity::ConnectionId;
@@ -24,6 +24,11 @@ pub enum Order {
     Remove {
         /// Where the answer goes, once it is written down and, if the link is up, told.
         reply: oneshot::Sender<Result<Removal, CommandError>>,
+    },
+    /// Give the connection a new identity key.
+    Rotate {
+        /// Where the answer goes, once the relay has it, or it has to wait.
+        reply: oneshot::Sender<Result<Rotation, CommandError>>,
     },
     /// The invitation was accepted again: this is the record now.
     Adopt {

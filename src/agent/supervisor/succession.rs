@@ -14,7 +14,10 @@ type Reply = oneshot::Sender<Result<Vec<ConnectionId>, AnnounceError>>;
 /// Whether a command changes what the next process has read already.
 pub(super) const fn changes_something(command: &Command) -> bool {
     match command {
-        Command::Accept { .. } | Command::SetDeactivated { .. } | Command::Remove { .. } => true,
+        Command::Accept { .. }
+        | Command::SetDeactivated { .. }
+        | Command::Rotate { .. }
+        | Command::Remove { .. } => true,
         Command::Connections { .. }
         | Command::Destinations { .. }
         | Command::Announce { .. }

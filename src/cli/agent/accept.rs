@@ -8,6 +8,7 @@ use http::Method;
 
 use super::Place;
 use super::invitation::{decode, describe, failure_of, read_code};
+use super::transfer::failure_of_state;
 use crate::agent::accept::{self, AcceptError};
 use crate::agent::admin::api::{AcceptAnswer, AcceptRequest};
 use crate::agent::live;
@@ -117,6 +118,9 @@ async fn without_daemon(
     let config = place.read_config()?;
     let state =
         StateDirectory::open(&config.state_dir).map_err(|error| state_failure(place, error))?;
+    state
+        .check_place(config.identity.machine())
+        .map_err(|error| failure_of_state(&error))?;
     let dialer = live::dialer(&config)
         .map_err(|error| Failure::new(ExitCode::Configuration, chain(&error).to_string(), ""))?;
     let acceptance = accept::accept(&Arc::new(state), &dialer, invitation, project)

@@ -1,6 +1,7 @@
 //! `agent run`: the daemon, in the foreground, as systemd wants it.
 
 use super::Place;
+use super::transfer::failure_of_state;
 use crate::agent::state::StateError;
 use crate::agent::succession::heir::Heritage;
 use crate::agent::{Agent, BuildError};
@@ -54,7 +55,7 @@ fn failure_of(error: &BuildError) -> Failure {
             text,
             "Only one agent can use a state directory: stop the other one, or give this one another state_dir.",
         ),
-        BuildError::State(_) => Failure::new(ExitCode::CannotWrite, text, ""),
+        BuildError::State(error) => failure_of_state(error),
         BuildError::Heritage(_) => Failure::new(ExitCode::TryAgain, text, ""),
         BuildError::Live(_) => Failure::new(ExitCode::Configuration, text, ""),
         BuildError::PassedSocket(error) => {

@@ -250,6 +250,7 @@ mod tests {
             state,
             deactivated_here: false,
             deactivated_there: true,
+            key: None,
             link: LinkStatus {
                 status: "reconnecting".to_owned(),
                 why: Some("no route\x1b[2J".to_owned()),

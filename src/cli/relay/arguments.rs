@@ -46,6 +46,11 @@ pub(super) enum Command {
         /// The connection.
         name: String,
     },
+    /// Cut an agent off at once and accept its key no more; the connection then waits for a new invitation
+    Revoke {
+        /// The connection.
+        name: String,
+    },
     /// Remove a connection and its tokens for good, and tell the far side.
     Remove {
         /// The connection.

@@ -74,6 +74,16 @@ pub(super) async fn remove(relay: &Daemon, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+pub(super) async fn revoke(relay: &Daemon, name: &str) -> Result<(), Failure> {
+    let target = format!("/v1/connections/{}/revoke", url_encode(name));
+    let _: ConnectionView = relay.ask(Method::POST, &target, None).await?;
+    note(&format!(
+        "The agent of {name} is cut off, and its key is accepted no more. Names and tokens stay.\n\
+         `relay invitation reissue {name}` makes a code for the agent that is to take its place.\n"
+    ));
+    Ok(())
+}
+
 pub(super) async fn reissue(relay: &Daemon, name: &str) -> Result<(), Failure> {
     let target = format!("/v1/connections/{}/invitation", url_encode(name));
     let issued: IssuedView = relay.ask(Method::POST, &target, None).await?;

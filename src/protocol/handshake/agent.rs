@@ -3,8 +3,8 @@
 use super::transcript::{self, read_plain, read_signed, write_json, write_plain, write_signed};
 use super::{
     ACCEPTED, AcceptedBody, Binding, CHALLENGE, ChallengeBody, Digest, HELLO, HandshakeError,
-    HelloBody, Introduction, Nonce, PROOF, ProofBody, REFUSED, RESUME, Refusal, RefusalCode,
-    ResumeOffer, Resumed, SUCCESSION, SessionGrant, Ticket,
+    HelloBody, Introduction, Nonce, PROOF, ProofBody, REFUSED, RESUME, Refusal, ResumeOffer,
+    Resumed, SUCCESSION, SessionGrant, Ticket, Transcript,
 };
 use crate::identity::{ConnectionId, PublicKey, SigningKey};
 use crate::protocol::LINK_VERSION;
@@ -23,6 +23,7 @@ pub struct AgentProof {
     relay: PublicKey,
     challenge: ChallengeBody,
     binding: Binding,
+    transcript: Transcript,
     has_offered: bool,
 }
 
@@ -37,6 +38,8 @@ pub struct Established {
     pub session: Option<SessionGrant>,
     /// Present when it is the one that was offered.
     pub resumed: Option<Resumed>,
+    /// What this handshake comes to.
+    pub transcript: Transcript,
 }
 
 impl AgentHello {
@@ -95,7 +98,7 @@ impl AgentHello {
     ) -> Result<(Vec<u8>, AgentProof), HandshakeError> {
         if message.first() == Some(&REFUSED) {
             let refused = read_refusal(&self.message, &self.relay, message);
-            if matches!(&refused, HandshakeError::Refused(refusal) if refusal.code == RefusalCode::BadProof)
+            if matches!(&refused, HandshakeError::Refused(refusal) if refusal.code.follows_a_proof())
             {
                 // Nothing was proved yet: someone else's proof was refused, under a copy of this hello.
                 return Err(HandshakeError::Malformed(
@@ -122,6 +125,7 @@ impl AgentHello {
         let signature = key.sign(&transcript::proof(&self.message, message, &json, &binding));
         let proof = write_signed(PROOF, &signature, &json);
         let next = AgentProof {
+            transcript: Transcript::new(&self.message, message, &json, &binding),
             hello: self.message,
             relay: self.relay,
             challenge: challenge.body,
@@ -155,9 +159,7 @@ impl AgentProof {
             return Err(match (refused, self.binding) {
                 // No signature of the relay says which proof it refused. Bound to one TLS connection,
                 // it can only have been this one.
-                (HandshakeError::Refused(refusal), Binding::None)
-                    if refusal.code == RefusalCode::BadProof =>
-                {
+                (HandshakeError::Refused(refusal), Binding::None) if refusal.code.is_of_key() => {
                     HandshakeError::DoubtfulBadProof
                 }
                 (refused, Binding::None | Binding::Exporter(_)) => refused,
@@ -173,6 +175,7 @@ impl AgentProof {
                 .session
                 .map(|id| SessionGrant { id, resume_window }),
             resumed: accepted.resumed,
+            transcript: self.transcript,
             relay: Introduction {
                 software: self.challenge.software,
                 features: self.challenge.features,

@@ -4,9 +4,9 @@ use super::transcript::{self, read_plain, read_signed, write_json, write_plain, 
 use super::{
     ACCEPTED, Acceptance, AcceptedBody, Binding, BindingName, CHALLENGE, ChallengeBody, HELLO,
     HandshakeError, HelloBody, Introduction, Nonce, PROOF, ProofBody, REFUSED, Refusal,
-    ResumeOffer, Ticket,
+    ResumeOffer, Ticket, Transcript,
 };
-use crate::identity::{ConnectionId, PublicKey, SigningKey};
+use crate::identity::{ConnectionId, PublicKey, Signature, SigningKey};
 use crate::protocol::LINK_VERSION;
 
 /// The agent's hello, read and not yet believed.
@@ -24,6 +24,13 @@ pub struct RelayChallenge {
     binding: Binding,
 }
 
+/// An agent's proof before it is known whose it is.
+pub struct Claim {
+    signature: Signature,
+    signed: Vec<u8>,
+    proof: Proof,
+}
+
 /// An agent's proof, once it was checked.
 #[derive(Debug)]
 pub struct Proof {
@@ -33,6 +40,8 @@ pub struct Proof {
     pub offer: Option<ResumeOffer>,
     /// The ticket that the agent showed, as the successor of another process.
     pub succeeds: Option<Ticket>,
+    /// What this handshake comes to.
+    pub transcript: Transcript,
 }
 
 impl Greeting {
@@ -113,27 +122,40 @@ impl Greeting {
 }
 
 impl RelayChallenge {
-    /// Takes the agent's proof; returns what the agent told of itself and would go on with.
+    /// Reads the agent's proof, which may be by any key.
+    ///
+    /// # Errors
+    /// [`HandshakeError::Malformed`].
+    pub fn read_proof(&self, message: &[u8]) -> Result<Claim, HandshakeError> {
+        let proof = read_signed::<ProofBody>(PROOF, message, "no proof")?;
+        let parts = (&self.hello, &self.challenge, &proof.json, &self.binding);
+        let (hello, challenge, json, binding) = parts;
+        Ok(Claim {
+            signature: proof.signature,
+            signed: transcript::proof(hello, challenge, json, binding),
+            proof: Proof {
+                peer: Introduction {
+                    software: self.body.software.clone(),
+                    features: self.body.features.clone(),
+                    window: self.body.window,
+                    deactivated: self.body.deactivated,
+                },
+                offer: proof.body.resume,
+                succeeds: proof.body.succeeds,
+                transcript: Transcript::new(hello, challenge, json, binding),
+            },
+        })
+    }
+
+    /// Takes the agent's proof, which must be by this key; returns what the agent told of itself and would
+    /// go on with.
     ///
     /// # Errors
     /// [`HandshakeError::BadProof`] or [`HandshakeError::Malformed`].
     pub fn handle_proof(&self, message: &[u8], agent: &PublicKey) -> Result<Proof, HandshakeError> {
-        let proof = read_signed::<ProofBody>(PROOF, message, "no proof")?;
-        let signed = transcript::proof(&self.hello, &self.challenge, &proof.json, &self.binding);
-        agent
-            .verify(&signed, &proof.signature)
-            .map_err(|_| HandshakeError::BadProof)?;
-        let peer = Introduction {
-            software: self.body.software.clone(),
-            features: self.body.features.clone(),
-            window: self.body.window,
-            deactivated: self.body.deactivated,
-        };
-        Ok(Proof {
-            peer,
-            offer: proof.body.resume,
-            succeeds: proof.body.succeeds,
-        })
+        self.read_proof(message)?
+            .by(agent)
+            .map_err(|_| HandshakeError::BadProof)
     }
 
     /// The relay's yes, as the message to send.
@@ -154,6 +176,36 @@ impl RelayChallenge {
     #[must_use]
     pub fn refuse(&self, key: &SigningKey, refusal: &Refusal) -> Vec<u8> {
         refuse(&self.hello, key, refusal)
+    }
+}
+
+impl Claim {
+    /// The features that whoever claims to be the agent named in its hello.
+    #[must_use]
+    pub fn has(&self, feature: &str) -> bool {
+        self.proof.peer.has(feature)
+    }
+
+    /// Whether this key made the proof.
+    #[must_use]
+    pub fn is_by(&self, key: &PublicKey) -> bool {
+        key.verify(&self.signed, &self.signature).is_ok()
+    }
+
+    /// The proof, if this key made it; else the claim again.
+    ///
+    /// # Errors
+    /// The claim, which another key may have made.
+    #[expect(
+        clippy::result_large_err,
+        reason = "one per handshake, taken apart at once"
+    )]
+    pub fn by(self, key: &PublicKey) -> Result<Proof, Self> {
+        if self.is_by(key) {
+            Ok(self.proof)
+        } else {
+            Err(self)
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Binding, HandshakeError};
+use super::{Binding, Bytes32, HandshakeError};
 use crate::identity::{SIGNATURE_LENGTH, Signature};
 
 /// A message that begins with its sender's signature.
@@ -19,6 +19,40 @@ pub(super) struct Signed<T> {
 const CHALLENGE_DOMAIN: &[u8] = b"relay-agent link v1 challenge\0";
 const PROOF_DOMAIN: &[u8] = b"relay-agent link v1 proof\0";
 const REFUSED_DOMAIN: &[u8] = b"relay-agent link v1 refused\0";
+const TRANSCRIPT_DOMAIN: &[u8] = b"relay-agent link v1 transcript\0";
+
+/// A digest of all that both sides signed in the handshake that made a link: the same at both ends, another
+/// for every link. What is signed over it is worth nothing on any other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transcript(Bytes32);
+
+impl Transcript {
+    pub(super) fn new(
+        hello: &[u8],
+        challenge: &[u8],
+        proof_json: &[u8],
+        binding: &Binding,
+    ) -> Self {
+        let parts = [hello, challenge, proof_json];
+        Self(Bytes32::of(&join(
+            TRANSCRIPT_DOMAIN,
+            &parts,
+            binding.bytes(),
+        )))
+    }
+
+    /// One of given bytes, for tests of what is signed over it.
+    #[cfg(test)]
+    pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Bytes32(bytes))
+    }
+
+    /// The digest.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0.0
+    }
+}
 
 /// What the relay signs to show that it is the relay of the invitation, answering this hello. Stops
 /// an impostor, and a replay (the hello has the agent's nonce); a man in the middle shows by the

@@ -91,6 +91,16 @@ async fn set_deactivated(
     Ok(Json(ConnectionView::new(&connection, clock::now())))
 }
 
+pub(super) async fn revoke(
+    _: Admin,
+    State(context): State<Context>,
+    Path(name): Path<String>,
+) -> Result<Json<ConnectionView>, ApiError> {
+    let revoked = context.shared.connections.revoke_agent(&name).await;
+    let connection = revoked.map_err(ApiError::Change)?;
+    Ok(Json(ConnectionView::new(&connection, clock::now())))
+}
+
 pub(super) async fn remove(
     _: Admin,
     State(context): State<Context>,

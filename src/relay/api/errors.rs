@@ -160,7 +160,13 @@ fn change(error: &ChangeError) -> Problem {
             "already-accepted",
             "already accepted",
             "Its code is used up, and no other agent can take its place. To let another agent in, \
-             remove the connection and initiate it again; to stop it for a while, deactivate it.",
+             `relay revoke` this one first; to stop it for a while, deactivate it.",
+        ),
+        ChangeError::NotAccepted(_) => told(
+            StatusCode::CONFLICT,
+            "not-accepted",
+            "not accepted yet",
+            "There is no agent to be cut off; `relay invitation revoke` makes its code worthless.",
         ),
         ChangeError::RemovedByFarSide(_) => told(
             StatusCode::CONFLICT,

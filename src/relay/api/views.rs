@@ -109,6 +109,12 @@ pub struct FarSideView {
     pub name: Name,
     /// The fingerprint of the agent's key.
     pub agent: String,
+    /// Since when that is its key.
+    #[serde(default)]
+    pub agent_key_since: Option<String>,
+    /// The fingerprint of the key that is to follow it, until that has proved itself.
+    #[serde(default)]
+    pub next_agent_key: Option<String>,
     /// The agent's program and version when it accepted.
     pub software: String,
     /// The private side's project.
@@ -294,6 +300,8 @@ impl ConnectionView {
             far_side: record.accepted.as_ref().map(|accepted| FarSideView {
                 name: record.remote.clone(),
                 agent: accepted.agent_key.fingerprint(),
+                agent_key_since: Some(rfc3339(accepted.key_since)),
+                next_agent_key: accepted.next_key.map(|key| key.fingerprint()),
                 software: accepted.software.clone(),
                 project: accepted.project.clone(),
                 accepted_at: rfc3339(accepted.at),

@@ -11,10 +11,11 @@ use hyper::upgrade::OnUpgrade;
 use super::{LinkEndpoint, Origin, control, refusal};
 use crate::error_chain::chain;
 use crate::link::Link;
-use crate::link::server::{AcceptError, Arrival, Proven};
+use crate::link::server::{AcceptError, Arrival, Claimed, Proven};
 use crate::protocol::SOFTWARE;
 use crate::protocol::control::{CONTROL_VERSION, DUPLICATE_PATH, DuplicateMessage};
 use crate::protocol::handshake::{EARLY_ACK, Introduction, LEAVE, RESUME, SUCCESSION, Ticket};
+use crate::protocol::rotation::ROTATE;
 use crate::relay::clock;
 use crate::relay::places::Place;
 use crate::relay::registry::{Connection, LinkRefusal, LinkSlot, Live};
@@ -32,6 +33,8 @@ pub(super) struct Admitted {
     pub(super) link: Link,
     pub(super) slot: LinkSlot,
     pub(super) told_deactivated: bool,
+    /// When an agent of the connection had been revoked before this one was looked at.
+    pub(super) revoked_before: Option<u64>,
 }
 
 impl LinkEndpoint {
@@ -48,10 +51,16 @@ impl LinkEndpoint {
         let arrival = Arrival::receive::<Strict>(upgrade).await?;
         let id = arrival.connection();
         let admitted = match arrival.check_version() {
-            Ok(()) => registry.admit(id).map_err(refusal::of_link),
+            Ok(()) => {
+                if self.shared.config.reuse_port {
+                    // Another relay may have removed it, or revoked its agent, a moment ago.
+                    self.shared.connections.look_again(id).await;
+                }
+                registry.admit(id).map_err(refusal::of_link)
+            }
             Err(error) => Err(refusal::of_version(&error)),
         };
-        let (connection, agent_key) = match admitted.and_then(refusal::with_agent_key) {
+        let connection = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 tracing::info!(%id, from = %origin.address, reason = %refusal.text, "link refused");
@@ -59,24 +68,21 @@ impl LinkEndpoint {
                 return Ok(None);
             }
         };
+        let revoked_before = connection.record().agent_revoked_at;
         let introduction = Introduction {
             software: SOFTWARE.to_owned(),
-            features: [RESUME, EARLY_ACK, LEAVE, SUCCESSION]
+            features: [RESUME, EARLY_ACK, ROTATE, LEAVE, SUCCESSION]
                 .map(str::to_owned)
                 .to_vec(),
             window: WINDOW,
             deactivated: connection.record().deactivated.here,
         };
-        let proven = arrival
-            .challenge(
-                key,
-                &introduction,
-                origin.binding,
-                clock::now(),
-                &agent_key,
-                &refusal::of_bad_proof(),
-            )
+        let claimed = arrival
+            .challenge(key, &introduction, origin.binding, clock::now())
             .await?;
+        let Some(proven) = self.recognise(claimed, &connection, origin).await? else {
+            return Ok(None);
+        };
         let told_deactivated = introduction.deactivated;
         let Some(proven) = self.resume(proven, &connection, origin).await? else {
             return Ok(None);
@@ -90,6 +96,7 @@ impl LinkEndpoint {
                     link,
                     slot,
                     told_deactivated,
+                    revoked_before,
                 }))
             }
             Err(error) => {
@@ -105,6 +112,33 @@ impl LinkEndpoint {
                 Ok(None)
             }
         }
+    }
+
+    /// The agent, if it proved one of the connection's keys. Who proved another is refused, and told which.
+    async fn recognise(
+        &self,
+        mut claimed: Claimed,
+        connection: &Arc<Connection>,
+        origin: Origin,
+    ) -> Result<Option<Proven>, AcceptError> {
+        let connections = &self.shared.connections;
+        for key in connection.record().agent_keys() {
+            match claimed.by(&key) {
+                Ok(proven) => {
+                    connections.key_proved(connection, key).await;
+                    return Ok(Some(proven));
+                }
+                Err(other) => claimed = other,
+            }
+        }
+        let former = connections.former_keys(connection).await;
+        let former = former.iter().find(|former| claimed.is_by(&former.key));
+        let refusal = former.map_or_else(refusal::of_bad_proof, |former| {
+            refusal::of_former_key(*former, claimed.has(ROTATE))
+        });
+        tracing::warn!(connection = %connection.name(), from = %origin.address, reason = %refusal.text, "link refused to an agent with another key");
+        claimed.refuse(&self.shared.identity, &refusal).await?;
+        Ok(None)
     }
 
     /// Goes on with the link that the agent offers, over its new WebSocket. The agent comes back when

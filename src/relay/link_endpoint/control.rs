@@ -22,7 +22,9 @@ use crate::protocol::control::{
     LEAVE_PATH, LeaveMessage, MAX_CONTROL, REMOVED_PATH, RemovedMessage, STATE_PATH,
     SUCCESSION_PATH, StateMessage, SuccessionMessage,
 };
-use crate::relay::connections::ChangeError;
+use crate::protocol::handshake::Transcript;
+use crate::protocol::rotation::{ROTATE_PATH, RotateMessage};
+use crate::relay::connections::{ChangeError, RotateError};
 use crate::relay::registry::{Connection, Live};
 use crate::relay::shared::Shared;
 
@@ -32,6 +34,8 @@ pub(super) struct Control {
     shared: Arc<Shared>,
     connection: Arc<Connection>,
     live: Arc<Live>,
+    /// What the handshake of this link comes to; what the agent's keys sign is for it alone.
+    transcript: Option<Transcript>,
 }
 
 /// Why a control message was not answered well.
@@ -77,11 +81,13 @@ impl Control {
         shared: &Arc<Shared>,
         connection: &Arc<Connection>,
         live: &Arc<Live>,
+        transcript: Option<Transcript>,
     ) -> Self {
         Self {
             shared: Arc::clone(shared),
             connection: Arc::clone(connection),
             live: Arc::clone(live),
+            transcript,
         }
     }
 
@@ -131,6 +137,15 @@ impl Control {
                 let within = Duration::from_secs(message.within);
                 self.connection.announce(message.ticket, within);
                 Ok(())
+            }
+            ROTATE_PATH => {
+                let message: RotateMessage = read(request).await?;
+                let transcript = self.transcript.ok_or_else(unknown)?;
+                message
+                    .verify(self.connection.id(), &transcript)
+                    .map_err(|error| malformed(error.to_string()))?;
+                let rotated = connections.rotate(&self.connection, &message).await;
+                rotated.map_err(|error| not_rotated(&error))
             }
             _ => Err(unknown()),
         }
@@ -199,6 +214,21 @@ fn not_stored(error: &ChangeError) -> Problem {
         "not-stored",
         "It could not be stored",
     )
+}
+
+fn not_rotated(error: &RotateError) -> Problem {
+    match error {
+        RotateError::Refused(_) | RotateError::NoAgent => {
+            tracing::warn!(error = %chain(error), "an agent's new key was refused");
+            Problem::new(
+                StatusCode::CONFLICT,
+                "key-refused",
+                "The key is not accepted",
+            )
+            .detail(chain(error).to_string())
+        }
+        RotateError::Failed(error) => not_stored(error),
+    }
 }
 
 fn no_content() -> Response<Body> {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio_util::task::AbortOnDropHandle;
@@ -21,6 +22,12 @@ use crate::relay::clock;
 use crate::relay::record::Side;
 use crate::relay::registry::{Connection, GoAheads, Live};
 
+/// How long an agent may take to confirm that it was told of the removal, before the link is closed: a round
+/// trip, and no longer, for a link that is to be cut is cut within a second.
+const TOLD_WITHIN: Duration = Duration::from_millis(300);
+/// How long the close frame of such a link may take to get out, and the agent to hang up.
+const CUT_WITHIN: Duration = Duration::from_millis(400);
+
 impl LinkEndpoint {
     /// Holds a link until it ends: serves the agent's requests, tells of changes, drains.
     pub(super) async fn hold(&self, admitted: Admitted, origin: Origin) {
@@ -28,6 +35,7 @@ impl LinkEndpoint {
             link,
             slot,
             told_deactivated,
+            revoked_before,
         } = admitted;
         let connection = Arc::clone(slot.connection());
         let _counted = self.moves.count();
@@ -37,6 +45,7 @@ impl LinkEndpoint {
             outward,
             handle,
             driver,
+            transcript,
             ..
         } = link;
         let client = LaneClient::new(inward);
@@ -61,10 +70,14 @@ impl LinkEndpoint {
         {
             tracing::error!(connection = %name, error = %chain(&error), "the far side's state was not stored");
         }
-        let control = control::Control::new(&self.shared, &connection, &live);
+        let control = control::Control::new(&self.shared, &connection, &live, transcript);
         let serving = http2::serve(outward, control, self.shared.shutdown.stopping());
         let drained = self.drained(&connection, &peer, &client, &handle);
-        let telling = tell_until_drained(&connection, told_deactivated, &client, &handle, drained);
+        let told = Told {
+            deactivated: told_deactivated,
+            revoked_before,
+        };
+        let telling = tell_until_drained(&connection, told, &client, &handle, drained);
         // In a task of its own: frames come often, what the others wait for hardly ever.
         let mut driver = AbortOnDropHandle::new(tokio::spawn(driver.run()));
         let end = tokio::select! {
@@ -107,11 +120,18 @@ impl LinkEndpoint {
     }
 }
 
+/// What an agent knew of this side when it was admitted.
+struct Told {
+    deactivated: bool,
+    /// When an agent of this connection had been revoked before.
+    revoked_before: Option<u64>,
+}
+
 /// Tells the far side what changes here, and ends the link when it is time: what is being told then is told by the
 /// next link's handshake. Never returns.
 async fn tell_until_drained(
     connection: &Connection,
-    told: bool,
+    told: Told,
     client: &LaneClient,
     handle: &LinkHandle,
     drained: impl Future<Output = ()>,
@@ -127,24 +147,29 @@ async fn tell_until_drained(
 /// Tells the far side what changes here, one message at a time. Never returns.
 async fn tell_of_changes(
     connection: &Connection,
-    mut told: bool,
+    mut told: Told,
     client: &LaneClient,
     handle: &LinkHandle,
 ) -> Infallible {
     let mut changes = connection.changes();
-    // `told` begins as what the handshake said; a change since then is found by looking before waiting.
+    // `told` begins with what the handshake said; a change since then is found by looking before waiting.
     loop {
         let record = connection.record();
         if let Some(removed) = record.removed {
             if removed.by == Side::Public {
                 let version = CONTROL_VERSION;
-                tell(client, REMOVED_PATH, &RemovedMessage { version }).await;
+                let message = RemovedMessage { version };
+                let telling = tell(client, REMOVED_PATH, &message);
+                // The close frame tells as well.
+                let _ = tokio::time::timeout(TOLD_WITHIN, telling).await;
             }
-            handle.close(CloseCode::Removed, refusal::REMOVED_HERE);
-            return std::future::pending().await;
+            return cut(handle, CloseCode::Removed, refusal::REMOVED_HERE).await;
+        }
+        if record.agent_revoked_at != told.revoked_before {
+            return cut(handle, CloseCode::Revoked, refusal::REVOKED_HERE).await;
         }
         let deactivated = record.deactivated.here;
-        if told != deactivated {
+        if told.deactivated != deactivated {
             let message = StateMessage {
                 version: CONTROL_VERSION,
                 deactivated,
@@ -155,11 +180,19 @@ async fn tell_of_changes(
                 return std::future::pending().await;
             }
         }
-        told = deactivated;
+        told.deactivated = deactivated;
         if changes.changed().await.is_err() {
             return std::future::pending().await;
         }
     }
+}
+
+/// Ends the link within [`CUT_WITHIN`], whether or not the agent takes what it is told. Never returns.
+async fn cut(handle: &LinkHandle, code: CloseCode, why: &str) -> Infallible {
+    handle.close(code, why);
+    tokio::time::sleep(CUT_WITHIN).await;
+    handle.abandon(why);
+    std::future::pending().await
 }
 
 /// Logs what becomes of the link's WebSockets, and lets calls that wait for one know. Never returns.

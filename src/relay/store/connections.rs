@@ -165,7 +165,8 @@ impl Store {
 
 const SELECT: &str = "SELECT id, name, local_name, remote_name, description, project, created_at,
     accepted_at, agent_key, agent_software, agent_project, deactivated_here, deactivated_there,
-    last_seen_at, removed_here_at, removed_there_at FROM connection";
+    last_seen_at, removed_here_at, removed_there_at, agent_key_since, next_agent_key,
+    agent_revoked_at FROM connection";
 
 /// The record as the transaction sees it.
 pub(super) fn fetch(
@@ -203,6 +204,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<ConnectionRecord> {
         },
         last_seen_at: row.get::<_, Option<i64>>("last_seen_at")?.map(loaded),
         removed: removed(row)?,
+        agent_revoked_at: row.get::<_, Option<i64>>("agent_revoked_at")?.map(loaded),
     })
 }
 
@@ -213,6 +215,12 @@ fn accepted(row: &Row<'_>) -> rusqlite::Result<Option<Accepted>> {
     Ok(Some(Accepted {
         at: loaded(at),
         agent_key: PublicKey::from_bytes(row.get("agent_key")?),
+        key_since: row
+            .get::<_, Option<i64>>("agent_key_since")?
+            .map_or_else(|| loaded(at), loaded),
+        next_key: row
+            .get::<_, Option<[u8; 32]>>("next_agent_key")?
+            .map(PublicKey::from_bytes),
         software: row.get("agent_software")?,
         project: row.get("agent_project")?,
     }))

@@ -6,7 +6,7 @@
 
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
-use super::{Store, StoreError, connections, loaded, stored};
+use super::{Store, StoreError, agent_keys, connections, loaded, stored};
 use crate::identity::{ConnectionId, PublicKey};
 use crate::relay::record::{ConnectionRecord, InvitationFate, InvitationRecord};
 
@@ -125,7 +125,10 @@ impl Store {
             }
             match (invitation.record.fate, record.accepted.as_ref()) {
                 (InvitationFate::Revoked(at), _) => Ok(Redemption::Revoked { at }),
-                (_, Some(accepted)) if accepted.agent_key == redeemer.agent_key => {
+                (_, Some(accepted))
+                    if [Some(accepted.agent_key), accepted.next_key]
+                        .contains(&Some(redeemer.agent_key)) =>
+                {
                     Ok(Redemption::Accepted {
                         record,
                         repeated: true,
@@ -143,6 +146,10 @@ impl Store {
                     })
                 }
                 (InvitationFate::Open | InvitationFate::Redeemed(_), None) => {
+                    // A key that was given up does not come back, whatever code comes with it.
+                    if let Some(at) = agent_keys::ended_at(transaction, id, redeemer.agent_key)? {
+                        return Ok(Redemption::Revoked { at });
+                    }
                     accept(transaction, id, invitation.row, &redeemer, now)?;
                     let record = connections::fetch(transaction, id)?.unwrap_or(record);
                     Ok(Redemption::Accepted {
@@ -296,7 +303,7 @@ fn accept(
     )?;
     transaction.execute(
         "UPDATE connection SET accepted_at = ?2, agent_key = ?3, agent_software = ?4,
-           agent_project = ?5 WHERE id = ?1",
+           agent_project = ?5, agent_key_since = ?2 WHERE id = ?1",
         params![
             connection.as_bytes(),
             stored(now),

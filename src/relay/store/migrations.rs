@@ -9,12 +9,16 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::StoreError;
 
 /// All steps, in order; the first leads to version 1.
-const STEPS: [(&str, &str); 2] = [
+const STEPS: [(&str, &str); 3] = [
     (
         "0001_connections",
         include_str!("migrations/0001_connections.sql"),
     ),
     ("0002_tokens", include_str!("migrations/0002_tokens.sql")),
+    (
+        "0003_agent_keys",
+        include_str!("migrations/0003_agent_keys.sql"),
+    ),
 ];
 
 /// The version that this program reads and writes.

@@ -104,18 +104,13 @@ impl Relay {
             window: WINDOW,
             deactivated: false,
         };
-        let bad_proof = refusal(RefusalCode::BadProof);
-        let proven = arrival
-            .challenge(
-                &self.identity,
-                &introduction,
-                Binding::None,
-                0,
-                &key,
-                &bad_proof,
-            )
+        let claimed = arrival
+            .challenge(&self.identity, &introduction, Binding::None, 0)
             .await
             .unwrap();
+        let Ok(proven) = claimed.by(&key) else {
+            panic!("another key");
+        };
         let Link {
             inward,
             outward,

@@ -11,14 +11,16 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use super::*;
 use crate::identity::SigningKey;
-use crate::link::client::{self, Connected, LinkTarget};
+use crate::link::client::{self, ConnectError, Connected, LinkTarget};
 use crate::link::dial::{Dialer, ProxySetting};
 use crate::link::lane::LaneStream;
 use crate::link::tls::client::{ClientTls, Purpose};
 use crate::link::{LinkEnd, http2};
 use crate::protocol::CloseCode;
-use crate::protocol::handshake::{AgentHello, Introduction};
+use crate::protocol::handshake::{AgentHello, Introduction, RefusalCode};
+use crate::relay::clock;
 use crate::relay::record::tests::accepted;
+use crate::relay::record::{Removed, Side};
 use crate::relay::registry::{Connection, LinkStatus};
 
 const NAME: &str = "acme_to_widgets";
@@ -54,6 +56,15 @@ async fn dial(
     connection: &Connection,
     key: &SigningKey,
 ) -> Connected {
+    try_dial(shared, relay, connection, key).await.unwrap()
+}
+
+async fn try_dial(
+    shared: &Shared,
+    relay: SocketAddr,
+    connection: &Connection,
+    key: &SigningKey,
+) -> Result<Connected, ConnectError> {
     let tls = ClientTls::new([], Purpose::Link).unwrap();
     let dialer = Dialer::new(&ProxySetting::None, tls);
     let target = LinkTarget {
@@ -67,7 +78,7 @@ async fn dial(
         resume: None,
         succeeds: None,
     };
-    client::connect(&dialer, &target).await.unwrap()
+    client::connect(&dialer, &target).await
 }
 
 async fn until(holds: impl Fn() -> bool) {
@@ -222,5 +233,59 @@ async fn a_handshake_is_given_up_when_it_takes_too_long_in_all() {
         "it was let go without a word: {word:?}"
     );
     assert!(connection.live().is_some(), "nothing was taken from it");
+    shared.shutdown.stop_now();
+}
+
+/// Its lanes are open, and nobody reads them: no control message is ever answered.
+#[tokio::test]
+async fn an_agent_that_takes_nothing_is_cut_off_all_the_same_and_told_by_the_close() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = relay_in(directory.path()).await;
+    let relay = listen(&shared);
+    for is_removed in [true, false] {
+        let linked = linked(&shared, relay).await;
+        let mut changed = linked.connection.record().as_ref().clone();
+        let expected = if is_removed {
+            let (at, by) = (clock::now(), Side::Public);
+            changed.removed = Some(Removed { at, by });
+            CloseCode::Removed
+        } else {
+            changed.accepted = None;
+            changed.agent_revoked_at = Some(clock::now());
+            CloseCode::Revoked
+        };
+        shared.registry.put(changed);
+        // Far sooner than an answer that is owed to the relay is given up.
+        let end = tokio::time::timeout(DEADLINE, linked.end).await;
+        let LinkEnd::ClosedByPeer { code, .. } = end.unwrap().unwrap() else {
+            panic!("the relay did not close the link");
+        };
+        assert_eq!(code, expected);
+        let connection = linked.connection;
+        until(|| connection.live().is_none()).await;
+    }
+    shared.shutdown.stop_now();
+}
+
+#[tokio::test]
+async fn a_revoked_agent_is_told_so_when_it_comes_again_before_and_after_it_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = relay_in(directory.path()).await;
+    let relay = listen(&shared);
+    let key = SigningKey::generate().unwrap();
+    let mut record = accepted(NAME, key.public_key());
+    record.accepted = None;
+    record.agent_revoked_at = Some(7);
+    let connection = shared.registry.put(record).unwrap();
+    let Err(error) = try_dial(&shared, relay, &connection, &key).await else {
+        panic!("a link for a revoked agent");
+    };
+    let refusal = error.refusal().unwrap();
+    assert_eq!(refusal.code, RefusalCode::Revoked);
+    assert!(
+        refusal.text.contains("revoked at 1970-01-01"),
+        "{}",
+        refusal.text
+    );
     shared.shutdown.stop_now();
 }
