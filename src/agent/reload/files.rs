@@ -272,11 +272,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_whose_directories_are_not_there_yet_is_noticed() {
-        let make = |at: &Path| {
-            fs::create_dir_all(at.join("b/c")).unwrap();
-            fs::write(at.join("b/c/a"), "1").unwrap();
-        };
-        assert!(notices(&["b/c/a"], |_| (), make).await);
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("b/c/a");
+        let mut watch = FileWatch::new(Look::at_each([file.clone()])).unwrap();
+        watch.has_happened = false;
+        fs::create_dir(directory.path().join("b")).unwrap();
+        let still_nothing = timeout(2 * QUIET, watch.changed()).await;
+        assert!(still_nothing.is_err());
+        fs::create_dir(directory.path().join("b/c")).unwrap();
+        fs::write(&file, "1").unwrap();
+        timeout(DEADLINE, watch.changed()).await.unwrap();
     }
 
     #[tokio::test]
@@ -287,7 +292,9 @@ mod tests {
         let mut watch = FileWatch::new(Look::at_each([file.clone()])).unwrap();
         watch.has_happened = false;
         for number in 0..200 {
-            fs::write(directory.path().join(format!("other-{number}")), "1").unwrap();
+            // Long enough that no whole number of events fills a read.
+            let name = format!("another-file-of-the-number-{number:04}");
+            fs::write(directory.path().join(name), "1").unwrap();
         }
         // The last event in the queue, and like the one that follows: the system joins the two while it is unread.
         fs::write(&file, "22").unwrap();
