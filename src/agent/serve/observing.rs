@@ -1,7 +1,7 @@
 //! Asks candidate rules about the calls that those in force permit, and tells what they would deny.
 //!
 //! Decides nothing: whatever they say, the call passes as it would without them. A body that they look at is
-//! [overheard](overheard) as it passes; nothing waits for it.
+//! [overheard] as it passes; nothing waits for it.
 
 mod overheard;
 
