@@ -123,8 +123,7 @@ impl Heritage {
     }
 }
 
-/// Takes the lock of the state directory once the former process is gone, which has held it for both, and with it the
-/// audit log, which then opens by itself.
+/// Takes the lock of the state directory once the former process is gone, which has held it for both.
 pub async fn succeed(mut former: Channel, state: Arc<StateDirectory>, live: Arc<Live>) {
     // It says nothing more: what ends the wait is its end.
     let _ = former.hear::<Word>().await;
