@@ -23,7 +23,7 @@ undo() { end_machine; }
 
 build_packages 0.1.0 0.1.1
 boot_machine
-start service beside python3 "$here/parts/service_server.py" 8080
+start service nsenter -t "$machine" -n python3 "$here/parts/service_server.py" 8080
 wait_until 20 listening 8080 beside || give_up "the service starts"
 
 # ---- what is in them

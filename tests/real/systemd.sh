@@ -28,7 +28,7 @@ install_by_hand >"$work/install.log" 2>&1 || give_up "programs and units are ins
 configure_both || give_up "both are configured"
 printf '\n[log]\nformat = "journald"\n' | on tee -a /etc/relay-agent/agent.toml >/dev/null
 start_service() {
-    start service beside python3 "$here/parts/service_server.py" 8080
+    start service nsenter -t "$machine" -n python3 "$here/parts/service_server.py" 8080
     wait_until 20 listening 8080 beside || give_up "the private service starts"
 }
 start_service
