@@ -17,6 +17,7 @@ pub mod advice;
 pub mod arrival;
 pub mod audit;
 pub mod command;
+pub mod conditions;
 pub mod config;
 pub mod control;
 pub mod credentials;
@@ -40,7 +41,7 @@ pub mod upstream;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
@@ -151,6 +152,7 @@ impl Agent {
             shutdown: shutdown.clone(),
             reloader: Arc::clone(&reloader),
             started_at: SystemTime::now(),
+            ledger: Mutex::default(),
         });
         Ok(Self {
             live,
@@ -205,6 +207,7 @@ impl Agent {
             socket.hold();
         }
         shutdown.spawn(reloader.follow(shutdown.clone()));
+        shutdown.spawn(admin.clone().follow(shutdown.clone()));
         let until = shutdown.clone();
         let handler = move |request, peer| admin.clone().answer(request, peer);
         let socket = Arc::new(socket);

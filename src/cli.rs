@@ -7,8 +7,13 @@ pub mod agent;
 pub mod daemon;
 pub mod documentation;
 pub mod exit_code;
+#[cfg(test)]
+mod golden;
+pub mod health;
 pub mod log_level;
 pub mod output;
 pub mod process;
 #[cfg(feature = "relay")]
 pub mod relay;
+pub mod terminal;
+pub mod watch;

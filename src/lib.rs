@@ -14,8 +14,8 @@
 //!  4  agent  |  relay        the two products; never import each other
 //!  3  link  spans            dialling, TLS, WebSocket, handshake; lanes as byte streams; HTTP/2 on them
 //!  2  session → protocol → invitation → identity      pure: no tokio, no clock, no files
-//!  1  admin_socket  backoff  body  atomic_file  config_file  daemon_config  error_chain  forwarding
-//!     logging  name  passed_sockets  problem  secret  seldom  shutdown  tunnel
+//!  1  admin_socket  backoff  body  atomic_file  condition  config_file  daemon_config  error_chain  forwarding
+//!     logging  metric  name  passed_sockets  problem  secret  seldom  shutdown  tunnel
 //! ```
 //!
 //! # Reading order
@@ -75,11 +75,13 @@ pub mod atomic_file;
 #[cfg(feature = "agent")]
 pub mod backoff;
 pub mod body;
+pub mod condition;
 pub mod config_file;
 pub mod daemon_config;
 pub mod error_chain;
 pub mod forwarding;
 pub mod logging;
+pub mod metric;
 pub mod name;
 pub mod passed_sockets;
 pub mod problem;

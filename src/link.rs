@@ -30,7 +30,7 @@ use crate::identity::ConnectionId;
 use crate::protocol::CloseCode;
 use crate::protocol::frame::Lane;
 use crate::protocol::handshake::{EARLY_ACK, Introduction, SessionGrant, Transcript};
-use crate::session::{Session, Silent, Violation};
+use crate::session::{LaneTraffic, Session, Silent, Violation};
 
 /// A link after its handshake, the same on both sides.
 pub struct Link {
@@ -68,6 +68,8 @@ pub struct LinkStats {
     pub quiet: Duration,
     /// The time to the other side and back, smoothed.
     pub round_trip: Duration,
+    /// What has crossed each lane, in the order of [`Lane::BOTH`].
+    pub traffic: [LaneTraffic; 2],
 }
 
 /// How a link ended.
@@ -137,6 +139,22 @@ impl LinkHandle {
     #[must_use]
     pub fn stats(&self) -> LinkStats {
         self.shared.stats()
+    }
+}
+
+impl LinkEnd {
+    /// The kind of end, in a word for counting.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::ClosedHere(_) => "closed-here",
+            Self::ClosedByPeer { .. } => "closed-by-the-other-side",
+            Self::Silent(_) => "silence",
+            Self::Violation(_) => "violation",
+            Self::Lost(_) => "lost",
+            Self::NotResumed { .. } => "not-resumed",
+            Self::Abandoned(_) => "abandoned",
+        }
     }
 }
 

@@ -33,6 +33,10 @@ pub struct Problem {
     retry_after: Option<Duration>,
 }
 
+/// The word of the problem that a response tells, for those of this program whom it passes on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProblemCode(pub Cow<'static, str>);
+
 /// A problem document that someone sent us.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParsedProblem {
@@ -123,6 +127,7 @@ impl Problem {
     pub fn into_response(self) -> Response<Body> {
         let mut response = Response::new(body::full(self.to_json().to_string()));
         *response.status_mut() = self.status;
+        response.extensions_mut().insert(ProblemCode(self.code));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_PROBLEM));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

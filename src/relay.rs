@@ -6,12 +6,15 @@
 pub mod activity;
 pub mod api;
 pub mod clock;
+pub mod conditions;
 pub mod config;
 pub mod connections;
 pub mod forward;
+pub mod health;
 mod housekeeping;
 pub mod link_endpoint;
 pub mod listener;
+pub mod metrics;
 mod network;
 mod places;
 pub mod record;
@@ -24,7 +27,7 @@ pub mod tokens;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use self::api::{Api, Origin};
 use self::config::{RelayConfig, TlsMode};
@@ -33,6 +36,7 @@ use self::forward::Forward;
 use self::housekeeping::tell;
 use self::link_endpoint::LinkEndpoint;
 use self::listener::{Listener, ListenerLimits, Routes, STOPPED_TIMEOUT, Security};
+use self::metrics::Metrics;
 use self::registry::{Limits, Registry};
 use self::shared::Shared;
 use self::store::{Sharing, Store, StoreError};
@@ -146,6 +150,10 @@ impl Relay {
             idle_timeout: config.limits.idle_timeout,
             stopped_timeout: STOPPED_TIMEOUT,
         };
+        let tls = match &security {
+            Security::Tls(tls) => Some(Arc::clone(tls)),
+            Security::Balancer | Security::Plain => None,
+        };
         let reuse_port = config.reuse_port;
         let (listener, address) = listen(&mut passed, config.listen, reuse_port, security, limits)?;
         let mut listeners = vec![listener];
@@ -172,6 +180,9 @@ impl Relay {
             connections,
             store,
             log,
+            metrics: Metrics::default(),
+            ledger: Mutex::default(),
+            tls,
             shutdown,
             started_at: clock::now(),
             address,
@@ -214,17 +225,22 @@ impl Relay {
             let following = tokio::spawn(housekeeping::follow_the_store(Arc::clone(&shared)));
             AbortOnDropHandle::new(following)
         });
+        let looked_after = Arc::clone(&shared);
+        let looking = tokio::spawn(async move { health::follow(&looked_after).await });
         let routes = Arc::new(Routes {
             forward,
             link: LinkEndpoint::new(Arc::clone(&shared)),
+            shared: Arc::clone(&shared),
             api,
         });
         let is_held = listeners.iter().any(Listener::is_held);
         for listener in listeners {
-            let (routes, shutdown, address) =
-                (Arc::clone(&routes), shutdown.clone(), shared.address);
+            let (routes, shared) = (Arc::clone(&routes), Arc::clone(&shared));
+            let (shutdown, address) = (shutdown.clone(), shared.address);
             tokio::spawn(async move {
+                let listening = shared.metrics.listening();
                 listener.run(Arc::clone(&routes), &shutdown).await;
+                drop(listening);
                 if is_held {
                     routes.link.has_no_successor();
                 } else {
@@ -243,6 +259,7 @@ impl Relay {
         let ended = shutdown.wait_all(shared.config.drain_timeout).await;
         housekeeping.abort();
         drop(following);
+        looking.abort();
         housekeeping::note_last_seen(&shared).await;
         shutdown.stop_now();
         // It has been told to stop; what is left to do is to remove its file.

@@ -22,6 +22,7 @@ mod flight;
 mod incoming;
 mod liveness;
 mod outgoing;
+mod traffic;
 
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use bytes::Bytes;
 use self::incoming::Incoming;
 use self::liveness::Liveness;
 use self::outgoing::Outgoing;
+pub use self::traffic::LaneTraffic;
 use crate::protocol::CloseCode;
 use crate::protocol::frame::{Frame, FrameError, Lane, LaneCounts};
 
@@ -48,6 +50,9 @@ pub struct Session {
     ack_due: Option<Duration>,
     pong: Option<u64>,
     closing: Closing,
+    /// Data frames of each lane, repeated ones among them.
+    frames_sent: [u64; 2],
+    frames_received: [u64; 2],
 }
 
 /// What a frame from the peer changed, for those who wait for it.
@@ -133,6 +138,8 @@ impl Session {
             ack_due: None,
             pong: None,
             closing: Closing::No,
+            frames_sent: [0; 2],
+            frames_received: [0; 2],
         }
     }
 
@@ -233,6 +240,7 @@ impl Session {
         let received = match Frame::decode(message).map_err(Violation::Frame)? {
             Frame::Data { lane, payload } => {
                 self.incoming[lane.index()].receive(payload)?;
+                self.frames_received[lane.index()] += 1;
                 Received::Data(lane)
             }
             Frame::Ack { lane, total } => {
@@ -375,6 +383,7 @@ impl Session {
         for lane in [self.next_lane, self.next_lane.other()] {
             if let Some(message) = self.outgoing[lane.index()].poll_frame(now) {
                 self.next_lane = lane.other();
+                self.frames_sent[lane.index()] += 1;
                 return Some(message);
             }
         }

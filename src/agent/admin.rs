@@ -5,17 +5,19 @@
 
 pub mod api;
 mod explain;
+mod health;
 mod routes;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use http::header::ACCEPT;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use self::api::{
-    AcceptAnswer, AcceptRequest, ConnectionList, ExplainAnswer, Health, ReloadAnswer, RemoveAnswer,
+    AcceptAnswer, AcceptRequest, ConnectionList, ExplainAnswer, ReloadAnswer, RemoveAnswer,
     RotateAnswer,
 };
 use self::routes::Route;
@@ -24,18 +26,14 @@ use crate::agent::accept::{AcceptError, Acceptance};
 use crate::agent::command::{Command, CommandError, Commands, Removal, Rotation};
 use crate::agent::doctor;
 use crate::agent::live::{Live, ReloadError};
-use crate::agent::metrics;
 use crate::agent::reload::Reloader;
-use crate::agent::status::{
-    self, AgentStatus, AuditStatus, ConnectionStatus, RefusedConfiguration, UpstreamStatus,
-};
 use crate::agent::supervisor::Summary;
-use crate::body::{self, Body};
+use crate::body::Body;
+use crate::condition::Ledger;
 use crate::error_chain::chain;
 use crate::invitation::Invitation;
 use crate::logging::{LevelChange, LogHandle};
 use crate::problem::Problem;
-use crate::protocol::SOFTWARE;
 use crate::protocol::redeem::is_showable;
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
@@ -60,6 +58,8 @@ pub struct Inner {
     pub reloader: Arc<Reloader>,
     /// When the daemon started.
     pub started_at: SystemTime,
+    /// What was the matter at the last look.
+    pub ledger: Mutex<Ledger>,
 }
 
 impl Admin {
@@ -120,70 +120,10 @@ impl Admin {
                 Ok(json(ok, &change))
             }
             Route::Reload => self.reload().await,
-            Route::Health => {
-                // Alive means that the supervisor answers, not only this task.
-                self.connections().await?;
-                Ok(json(ok, &health("ok", "the agent runs")))
-            }
-            Route::Ready => Ok(self.ready()),
-            Route::Metrics => {
-                let connections = self.connections().await?;
-                let mut text = self.0.live.metrics.to_text(&connections);
-                text.push_str(&self.candidate_metrics());
-                let mut response = Response::new(body::full(text));
-                response.headers_mut().insert(
-                    http::header::CONTENT_TYPE,
-                    http::HeaderValue::from_static("text/plain; version=0.0.4"),
-                );
-                Ok(response)
-            }
+            Route::Health => self.alive().await,
+            Route::Ready => self.ready().await,
+            Route::Metrics => self.metrics(request.headers().get(ACCEPT)).await,
         }
-    }
-
-    async fn status(&self) -> Result<AgentStatus, Problem> {
-        let parts = self.0.live.parts();
-        let gateway = self.0.live.calls.gateway();
-        let troubles_of = |upstream: &str| {
-            let troubles = gateway.credentials().troubles(upstream).into_iter();
-            troubles.map(|error| chain(&*error).to_string()).collect()
-        };
-        let upstreams = parts
-            .upstreams
-            .iter()
-            .map(|upstream| UpstreamStatus {
-                name: upstream.name.to_string(),
-                url: upstream.url.to_string(),
-                rules: upstream.rules.len(),
-                calls: self.0.live.metrics.calls_of(upstream.name.as_str()),
-                credential_troubles: troubles_of(upstream.name.as_str()),
-                candidate: gateway.observed(upstream.name.as_str()).map(Into::into),
-            })
-            .collect();
-        Ok(AgentStatus {
-            version: status::VERSION,
-            software: SOFTWARE.to_owned(),
-            process_id: std::process::id(),
-            started_at: status::text_of(self.0.started_at),
-            draining: self.0.shutdown.is_draining(),
-            log_level: self.0.log.level().as_str().to_owned(),
-            connections: self.connections().await?,
-            upstreams,
-            audit: AuditStatus::of(&self.0.live.calls),
-            refused_configuration: self.0.reloader.refused().map(RefusedConfiguration::of),
-        })
-    }
-
-    fn candidate_metrics(&self) -> String {
-        let gateway = self.0.live.calls.gateway();
-        let parts = self.0.live.parts();
-        let names = parts.upstreams.iter().map(|it| it.name.as_str());
-        let counts = names.filter_map(|name| Some((name, gateway.observed(name)?)));
-        metrics::candidate_to_text(counts)
-    }
-
-    async fn connections(&self) -> Result<Vec<ConnectionStatus>, Problem> {
-        let asked = self.0.commands.ask(|reply| Command::Connections { reply });
-        asked.await.map_err(|error| problem_of(&error))
     }
 
     async fn accept(&self, request: AcceptRequest) -> Result<Response<Body>, Problem> {
@@ -295,28 +235,6 @@ impl Admin {
             needs_restart: reloaded.needs_restart,
         };
         Ok(json(StatusCode::OK, &answer))
-    }
-
-    /// Ready: every connection that should have a link has one, and the agent is not about to stop.
-    fn ready(&self) -> Response<Body> {
-        let summary = *self.0.summary.borrow();
-        if self.0.shutdown.is_draining() {
-            let stopping = health("stopping", "the agent is stopping");
-            return json(StatusCode::SERVICE_UNAVAILABLE, &stopping);
-        }
-        let detail = summary.to_string();
-        if summary.is_ready() {
-            json(StatusCode::OK, &health("ok", &detail))
-        } else {
-            json(StatusCode::SERVICE_UNAVAILABLE, &health("waiting", &detail))
-        }
-    }
-}
-
-fn health(status: &str, detail: &str) -> Health {
-    Health {
-        status: status.to_owned(),
-        detail: detail.to_owned(),
     }
 }
 

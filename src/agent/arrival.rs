@@ -97,13 +97,9 @@ impl Arrivals {
         if self.live.awaits_audit() {
             Box::pin(self.live.audit_is_free()).await;
         }
-        let parts = self.live.parts();
-        let upstream = request
-            .uri()
-            .authority()
-            .and_then(|authority| parts.upstream_name(authority.as_str()));
+        let meter = self.live.metrics.begin(&request);
         let response = self.live.calls.handle(&self.owner, request).await;
-        self.live.metrics.count_call(upstream, response.status());
+        meter.end(&response);
         Ok(response)
     }
 }

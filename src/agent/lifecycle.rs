@@ -130,6 +130,15 @@ impl Phase {
         }
     }
 
+    /// Whether the link is neither up nor over: a dial is under way, or waited for.
+    #[must_use]
+    pub const fn is_without_path(&self) -> bool {
+        match self {
+            Self::Dialling { .. } | Self::Waiting { .. } | Self::Resuming { .. } => true,
+            Self::Online { .. } | Self::Ended { .. } | Self::Stopped => false,
+        }
+    }
+
     /// Why there is no link, where that is known.
     #[must_use]
     pub fn why(&self) -> Option<&str> {

@@ -91,7 +91,7 @@ impl Live {
         Ok(Self {
             parts: ArcSwap::from_pointee(parts),
             calls: Calls::new(gateway, &pseudonym(), audit),
-            metrics: Metrics::default(),
+            metrics: Metrics::new(names_of(config)),
             has_former: AtomicBool::new(false),
         })
     }
@@ -141,21 +141,18 @@ impl Live {
         })
         .await
         .map_err(|_| ReloadError::BrokenOff)??;
+        self.metrics.know(names_of(&config));
         self.calls.replace(gateway);
         self.parts.store(Arc::new(parts));
         Ok(config)
     }
 }
 
-impl Parts {
-    /// The configured upstream of this name, for counting.
-    #[must_use]
-    pub fn upstream_name(&self, name: &str) -> Option<&str> {
-        self.upstreams
-            .iter()
-            .map(|upstream| upstream.name.as_str())
-            .find(|configured| *configured == name)
-    }
+fn names_of(config: &AgentConfig) -> impl Iterator<Item = &str> {
+    config
+        .upstreams
+        .iter()
+        .map(|upstream| upstream.name.as_str())
 }
 
 fn pseudonym() -> String {

@@ -4,18 +4,21 @@
 //! secret and no content of calls. Times are RFC 3339 in UTC.
 
 mod key;
+mod link;
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-pub use key::{KeyFacts, KeyStatus};
-
+pub use self::key::{KeyFacts, KeyStatus};
+pub use self::link::{Crossed, Cut, Duplicate, LinkFacts, LinkStatus};
 use crate::agent::lifecycle::Phase;
+use crate::agent::metrics::upstream::Unreachable;
 use crate::agent::reload::Refused;
 use crate::agent::serve::{Calls, Counts};
 use crate::agent::state::{ConnectionRecord, Damaged, Standing};
+use crate::condition::Condition;
 use crate::error_chain;
 
 /// The version of the format.
@@ -36,6 +39,12 @@ pub struct AgentStatus {
     pub draining: bool,
     /// The level of the log.
     pub log_level: String,
+    /// `ok`, `warning` or `critical`: the worst of `conditions`.
+    #[serde(default)]
+    pub health: String,
+    /// What is the matter, the worst first.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
     /// Every connection, by name.
     pub connections: Vec<ConnectionStatus>,
     /// Every upstream, in the order of the configuration.
@@ -122,56 +131,6 @@ pub enum ConnectionState {
     Damaged,
 }
 
-/// The link of one connection.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct LinkStatus {
-    /// `connecting`, `online`, `reconnecting`, `ended`, `stopped` or `unknown`.
-    pub status: String,
-    /// Since when it is up. A link that has lost its WebSocket and is kept has this, too.
-    pub since: Option<String>,
-    /// When the relay was last heard.
-    pub last_seen: Option<String>,
-    /// Why it is not online.
-    pub why: Option<String>,
-    /// When the next dial starts.
-    pub next_dial_at: Option<String>,
-    /// Dials in a row that failed.
-    pub failures: u32,
-    /// Links made since the daemon started.
-    pub links_made: u64,
-    /// How often the link has gone on over another WebSocket since the daemon started.
-    #[serde(default)]
-    pub resumed: u64,
-    /// How the last WebSocket was lost, also when the link goes on.
-    #[serde(default)]
-    pub last_cut: Option<Cut>,
-    /// When another machine last came with this agent's identity.
-    #[serde(default)]
-    pub duplicate: Option<Duplicate>,
-    /// What the relay calls itself.
-    pub relay_software: Option<String>,
-    /// By how many seconds the relay's clock was ahead of this machine's when the link was made.
-    pub clock_ahead: Option<i64>,
-}
-
-/// The loss of a WebSocket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cut {
-    /// When.
-    pub at: String,
-    /// Why, for people.
-    pub why: String,
-}
-
-/// Another machine that has this agent's identity: a copy of its state directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Duplicate {
-    /// When it last came to the relay, and was refused.
-    pub at: String,
-    /// Where it comes from, as the relay sees it.
-    pub from: String,
-}
-
 /// One upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamStatus {
@@ -186,6 +145,9 @@ pub struct UpstreamStatus {
     /// What is wrong with its credentials, as far as is known.
     #[serde(default)]
     pub credential_troubles: Vec<String>,
+    /// That the last calls did not reach it.
+    #[serde(default)]
+    pub unreachable: Option<UnreachableStatus>,
     /// What rules that are tried have said of its calls; nothing where none are.
     #[serde(default)]
     pub candidate: Option<CandidateStatus>,
@@ -217,27 +179,17 @@ impl From<Counts> for CandidateStatus {
     }
 }
 
-/// What a link task knows beside its record and its phase.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LinkFacts {
-    /// Whether the public side deactivated the connection, as far as it has told.
-    pub deactivated_there: bool,
-    /// When the relay was last heard.
-    pub last_seen: Option<SystemTime>,
-    /// Links made since the daemon started.
-    pub links_made: u64,
-    /// How often the link has gone on over another WebSocket.
-    pub resumed: u64,
-    /// How the last WebSocket was lost.
-    pub last_cut: Option<Cut>,
-    /// Another machine with this agent's identity.
-    pub duplicate: Option<Duplicate>,
-    /// What the relay calls itself.
-    pub relay_software: Option<String>,
-    /// By how many seconds the relay's clock was ahead of this machine's when the link was made.
-    pub clock_ahead: Option<i64>,
-    /// The identity key.
-    pub key: Option<KeyFacts>,
+/// That the last calls did not reach an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreachableStatus {
+    /// When the first of them failed.
+    pub since: String,
+    /// When the last one did.
+    pub last_at: String,
+    /// How many did.
+    pub calls: u64,
+    /// How the last one was answered: a code of `docs/errors.md`.
+    pub code: String,
 }
 
 impl RefusedConfiguration {
@@ -247,6 +199,19 @@ impl RefusedConfiguration {
         Self {
             at: text_of(refused.at),
             why: refused.why,
+        }
+    }
+}
+
+impl UnreachableStatus {
+    /// The snapshot of what calls found.
+    #[must_use]
+    pub fn of(unreachable: &Unreachable) -> Self {
+        Self {
+            since: text_of(unreachable.since),
+            last_at: text_of(unreachable.last_at),
+            calls: unreachable.calls,
+            code: unreachable.code.to_owned(),
         }
     }
 }
@@ -334,51 +299,6 @@ impl ConnectionState {
     }
 }
 
-impl LinkStatus {
-    /// Whether the link is up.
-    #[must_use]
-    pub fn is_online(&self) -> bool {
-        self.status == "online"
-    }
-
-    /// Whether it has lost its WebSocket and is kept, with the calls on it, until there is another.
-    #[must_use]
-    pub fn is_away(&self) -> bool {
-        !self.is_online() && self.since.is_some()
-    }
-
-    fn of(phase: &Phase, facts: &LinkFacts) -> Self {
-        let (since, next_dial_at, failures) = match phase {
-            Phase::Online { since } => (Some(*since), None, 0),
-            Phase::Resuming {
-                since,
-                until,
-                failures,
-                why: _,
-            } => (Some(*since), *until, *failures),
-            Phase::Waiting {
-                until, failures, ..
-            } => (None, Some(*until), *failures),
-            Phase::Dialling { failures } => (None, None, *failures),
-            Phase::Ended { .. } | Phase::Stopped => (None, None, 0),
-        };
-        Self {
-            status: phase.word().to_owned(),
-            since: since.map(text_of),
-            last_seen: facts.last_seen.map(text_of),
-            why: phase.why().map(str::to_owned),
-            next_dial_at: next_dial_at.map(text_of),
-            failures,
-            links_made: facts.links_made,
-            resumed: facts.resumed,
-            last_cut: facts.last_cut.clone(),
-            duplicate: facts.duplicate.clone(),
-            relay_software: facts.relay_software.clone(),
-            clock_ahead: facts.clock_ahead,
-        }
-    }
-}
-
 /// A time as the format writes it.
 #[must_use]
 pub fn text_of(time: SystemTime) -> String {
@@ -422,6 +342,13 @@ mod tests {
             since: SystemTime::UNIX_EPOCH,
         };
         let status = ConnectionStatus::of(&record, &phase, &facts);
+        let crossed_nothing = serde_json::json!({
+            "bytes_sent": 0,
+            "bytes_received": 0,
+            "frames_sent": 0,
+            "frames_received": 0,
+            "unacknowledged": 0,
+        });
         assert_eq!(
             serde_json::to_value(&status).unwrap(),
             serde_json::json!({
@@ -439,6 +366,10 @@ mod tests {
                     "since": "1970-01-01T00:00:00Z",
                     "last_seen": "1970-01-01T00:00:00Z",
                     "why": null,
+                    "trouble": null,
+                    "remedy": null,
+                    "ended_at": null,
+                    "doubtful": false,
                     "next_dial_at": null,
                     "failures": 0,
                     "links_made": 2,
@@ -447,6 +378,10 @@ mod tests {
                     "duplicate": null,
                     "relay_software": "relay-agent/0.1.0",
                     "clock_ahead": -3,
+                    "round_trip_us": null,
+                    "reconnects": {},
+                    "inward": crossed_nothing,
+                    "outward": crossed_nothing,
                 },
                 "key": null,
             })

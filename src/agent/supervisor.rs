@@ -375,7 +375,7 @@ impl Supervisor {
                 let snapshot = connection.ends.snapshot.borrow();
                 let mut status = snapshot.status.clone();
                 if let Some(handle) = &snapshot.handle {
-                    status.link.last_seen = Some(status::text_of(last_seen(handle)));
+                    status.link.observe(handle, last_seen(handle));
                 }
                 status
             })

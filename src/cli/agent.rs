@@ -55,7 +55,7 @@ enum Command {
     Accept(accept::Accept),
     /// Show what an invitation says; redeems nothing and needs no network
     Inspect(invitation::Inspect),
-    /// Show the daemon, its connections, links and upstreams
+    /// Show whether all is well and what to do otherwise, the connections, links and upstreams
     Status(status::Show),
     /// List the connections
     Connections(connections::List),
@@ -203,7 +203,8 @@ mod tests {
             "inspect CODE",
             "inspect --json",
             "status --json",
-            "status --watch",
+            "status --watch --interval 5s",
+            "status --check",
             "connections --json",
             "activate NAME",
             "deactivate NAME",

@@ -1,7 +1,7 @@
 //! Every exit code of both programs, and the one short paragraph that goes with a failure.
 //!
 //! The numbers are those of sysexits(3), so that scripts and systemd's `RestartPreventExitStatus`
-//! can act on them. No other code is ever used.
+//! can act on them. No other code is ever used, but for the four of `status --check`, which monitors know.
 
 use std::fmt;
 use std::process;
@@ -11,6 +11,12 @@ use std::process;
 pub enum ExitCode {
     /// 0: done.
     Ok,
+    /// 1: `status --check` has a warning.
+    CheckWarning,
+    /// 2: `status --check` has something critical.
+    CheckCritical,
+    /// 3: `status --check` could not find out.
+    CheckUnknown,
     /// 64: the command line was not understood, or needs an answer that nobody can give here.
     Usage,
     /// 65: what was given is damaged: a malformed or mistyped invitation.
@@ -31,8 +37,11 @@ pub enum ExitCode {
 
 impl ExitCode {
     /// All of them, in order, for the documentation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Ok,
+        Self::CheckWarning,
+        Self::CheckCritical,
+        Self::CheckUnknown,
         Self::Usage,
         Self::BadData,
         Self::Unavailable,
@@ -48,6 +57,9 @@ impl ExitCode {
     pub const fn number(self) -> u8 {
         match self {
             Self::Ok => 0,
+            Self::CheckWarning => 1,
+            Self::CheckCritical => 2,
+            Self::CheckUnknown => 3,
             Self::Usage => 64,
             Self::BadData => 65,
             Self::Unavailable => 69,
@@ -64,6 +76,9 @@ impl ExitCode {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Ok => "done",
+            Self::CheckWarning => "status --check: a warning",
+            Self::CheckCritical => "status --check: something critical, or the daemon does not run",
+            Self::CheckUnknown => "status --check: it could not be found out",
             Self::Usage => "the command line was not understood",
             Self::BadData => "malformed or mistyped data, such as an invitation code",
             Self::Unavailable => "the far side or the daemon cannot be reached",
@@ -111,6 +126,22 @@ impl Failure {
             problem: problem.into(),
             remedy: remedy.into(),
         }
+    }
+
+    /// An exit code of which everything has been said already.
+    #[must_use]
+    pub const fn silent(code: ExitCode) -> Self {
+        Self {
+            code,
+            problem: String::new(),
+            remedy: String::new(),
+        }
+    }
+
+    /// Whether nothing is left to be said.
+    #[must_use]
+    pub const fn is_silent(&self) -> bool {
+        self.problem.is_empty()
     }
 }
 

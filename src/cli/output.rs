@@ -26,6 +26,15 @@ pub fn note(text: &str) {
 /// # Errors
 /// None in practice: what commands print has a JSON form.
 pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    print(&to_json(value)?);
+    Ok(())
+}
+
+/// A value as indented JSON, with a line's end.
+///
+/// # Errors
+/// None in practice.
+pub fn to_json(value: &impl Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| {
         Failure::new(
             ExitCode::Internal,
@@ -33,8 +42,7 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
             "",
         )
     })?;
-    print(&format!("{text}\n"));
-    Ok(())
+    Ok(text + "\n")
 }
 
 /// Lines up columns under their headings, two spaces apart.

@@ -38,7 +38,9 @@ where
     match in_runtime(command(arguments)) {
         Ok(()) => ExitCode::Ok.into(),
         Err(failure) => {
-            note(&format!("{name}: {}\n", in_lines(&failure.to_string())));
+            if !failure.is_silent() {
+                note(&format!("{name}: {}\n", in_lines(&failure.to_string())));
+            }
             failure.code.into()
         }
     }

@@ -6,6 +6,7 @@
 mod arguments;
 mod connections;
 mod serve;
+mod status;
 mod tokens;
 
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ pub async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Deactivate { name } => connections::deactivate(&relay()?, &name).await,
         Command::Revoke { name } => connections::revoke(&relay()?, &name).await,
         Command::Remove { name } => connections::remove(&relay()?, &name).await,
-        Command::Status { json } => connections::status(&relay()?, json).await,
+        Command::Status(show) => show.carry_out(&relay()?).await,
         Command::Invitation(InvitationCommand::Reissue { name }) => {
             connections::reissue(&relay()?, &name).await
         }
@@ -115,6 +116,8 @@ mod tests {
             "relay remove n",
             "relay revoke n",
             "relay status --json",
+            "relay status --watch --interval 5s",
+            "relay status --check",
             "relay invitation reissue n",
             "relay invitation revoke n",
             "relay token create --connection n --name l",

@@ -121,6 +121,7 @@ impl Shared {
             age,
             quiet: age.saturating_sub(state.session.last_heard()),
             round_trip: state.session.round_trip(),
+            traffic: Lane::BOTH.map(|lane| state.session.traffic(lane)),
         }
     }
 

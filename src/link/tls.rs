@@ -5,6 +5,8 @@
 
 #[cfg(feature = "agent")]
 pub mod client;
+#[cfg(feature = "relay")]
+mod expiry;
 mod read_ahead;
 #[cfg(feature = "relay")]
 pub mod server;

@@ -103,6 +103,7 @@ fn routes(context: Context) -> Router {
         .route("/healthz", get(status::is_alive))
         .route("/readyz", get(status::is_ready))
         .route("/v1/status", get(status::show))
+        .route("/metrics", get(status::metrics))
         .route("/v1/log-level", put(status::set_log_level))
         .route(
             "/v1/connections",

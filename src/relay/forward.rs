@@ -14,7 +14,7 @@ mod websocket;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
@@ -37,6 +37,7 @@ use crate::forwarding::{
     self, RELAY_AUTHORIZATION, RELAY_CALLER, RELAY_ERROR, RELAY_REQUEST_ID, Via,
 };
 use crate::identity::{self, IdentityError};
+use crate::metric::calls::MethodLabel;
 use crate::spans::Tracer;
 
 /// What the path of a call begins with.
@@ -95,6 +96,7 @@ impl Forward {
         mut request: Request<Incoming>,
         socket: &CallerSocket,
     ) -> Response<Body> {
+        let (method, began) = (MethodLabel::of(request.method()), Instant::now());
         let number = self.next_call.fetch_add(1, Ordering::Relaxed);
         let name = CallName::take(&mut request, number);
         let span = self.tracer.begin(&mut request);
@@ -116,6 +118,7 @@ impl Forward {
             }
         };
         name.show(answer.headers_mut());
+        self.shared.metrics.answered(method, began, &answer);
         answer
     }
 

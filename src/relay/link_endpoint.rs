@@ -83,6 +83,7 @@ impl LinkEndpoint {
         let place = match self.places.take(origin.address.ip()) {
             Ok(place) => place,
             Err(why) => {
+                self.shared.metrics.agents_turned_away.hit();
                 let why = format!("too many agents are linking {why}");
                 if let Some(number) = self.turned_away.happened(Instant::now()) {
                     tracing::warn!(from = %origin.address, %why, number, "links turned away");

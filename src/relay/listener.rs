@@ -27,6 +27,7 @@ use super::api::Api;
 use super::forward::Forward;
 use super::link_endpoint::LinkEndpoint;
 use super::places::Places;
+use super::shared::Shared;
 use crate::error_chain::chain;
 use crate::forwarding::ForwardedValues;
 use crate::link::tls::server::ServerTls;
@@ -71,6 +72,8 @@ pub struct Routes {
     pub forward: Forward,
     /// `/v1/link`.
     pub link: LinkEndpoint,
+    /// What all share; here, what was counted.
+    pub shared: Arc<Shared>,
     /// Everything else.
     pub api: Api,
 }
@@ -202,6 +205,7 @@ impl Listener {
                     let of_address = match places.take(peer.ip()) {
                         Ok(place) => place,
                         Err(why) => {
+                            routes.shared.metrics.sockets_turned_away.hit();
                             complaints.turned_away(peer, why);
                             continue;
                         }
@@ -220,6 +224,7 @@ impl Listener {
                     shutdown.spawn(socket.serve());
                 }
                 Err(error) => {
+                    routes.shared.metrics.accepts_failed.hit();
                     warn!(%error, "no socket could be accepted");
                     tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
                 }

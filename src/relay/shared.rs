@@ -1,14 +1,17 @@
 //! What every listener, link and call of a running relay shares.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::config::RelayConfig;
 use super::connections::Connections;
+use super::metrics::Metrics;
 use super::registry::Registry;
 use super::store::Store;
 use super::tokens::Tokens;
+use crate::condition::Ledger;
 use crate::identity::SigningKey;
+use crate::link::tls::server::ServerTls;
 use crate::logging::LogHandle;
 use crate::shutdown::Shutdown;
 
@@ -29,6 +32,12 @@ pub struct Shared {
     pub store: Store,
     /// The log's level.
     pub log: LogHandle,
+    /// What was counted since the start.
+    pub metrics: Metrics,
+    /// What was the matter at the last look.
+    pub ledger: Mutex<Ledger>,
+    /// The certificate, where TLS ends here.
+    pub tls: Option<Arc<ServerTls>>,
     /// How far the end has come.
     pub shutdown: Shutdown,
     /// When the relay was started, in seconds since 1970.
@@ -86,6 +95,9 @@ pub(crate) mod tests {
             connections,
             store,
             log: LogHandle::detached(LogLevel::Info),
+            metrics: Metrics::default(),
+            ledger: Mutex::default(),
+            tls: None,
             shutdown: Shutdown::new(),
             started_at: clock::now(),
             address: SocketAddr::from(([127, 0, 0, 1], 8443)),

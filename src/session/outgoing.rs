@@ -226,7 +226,6 @@ impl Outgoing {
         }
     }
 
-    #[cfg(test)]
     pub(super) const fn sent_total(&self) -> u64 {
         self.sent_total
     }

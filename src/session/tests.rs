@@ -69,6 +69,25 @@ fn writes_of_many_callers_leave_in_one_frame() {
 }
 
 #[test]
+fn what_crosses_a_lane_is_counted_on_both_sides() {
+    let mut pair = Pair::new(WINDOW);
+    for _ in 0..3 {
+        pair.write(0, Lane::Inward, 1_000);
+        pair.run(pair.now + SECOND).unwrap();
+    }
+    pair.settle();
+    let traffic = |lane| pair.ends.each_ref().map(|end| end.session.traffic(lane));
+    let [sent, received] = traffic(Lane::Inward);
+    assert_eq!((sent.bytes_sent, sent.frames_sent), (3_000, 3));
+    assert_eq!(
+        (received.bytes_received, received.frames_received),
+        (3_000, 3)
+    );
+    assert_eq!(sent.unacknowledged, 0);
+    assert_eq!(traffic(Lane::Outward), [LaneTraffic::default(); 2]);
+}
+
+#[test]
 fn a_frame_never_exceeds_the_longest_message() {
     let mut session = new_session();
     assert_eq!(

@@ -26,6 +26,7 @@ mod sources;
 #[cfg(feature = "otel")]
 mod spans;
 mod state;
+mod status;
 mod streams;
 mod succession;
 mod survival;

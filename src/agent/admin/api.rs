@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::policy::{Asked, Denied, Explanation, Tried};
 use crate::agent::status::ConnectionStatus;
+use crate::condition::Condition;
 
 /// `POST /v1/connections`: accept an invitation.
 #[derive(Serialize, Deserialize)]
@@ -182,4 +183,10 @@ pub struct Health {
     pub status: String,
     /// In one line.
     pub detail: String,
+    /// `ok`, `warning` or `critical`: the worst of `conditions`.
+    #[serde(default)]
+    pub health: String,
+    /// What is the matter, the worst first.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
 }

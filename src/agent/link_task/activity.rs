@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use super::Event;
+use crate::agent::conditions::{Code, Trouble};
 use crate::agent::config::TlsInspection;
 use crate::agent::live::Live;
 use crate::agent::state::{self, ConnectionRecord, HeldKey, StateDirectory, StateError};
@@ -145,6 +146,14 @@ impl DialFailure {
             Self::Connect { error, .. } => error.refusal(),
         };
         refusal.map_or_else(|| chain(self).to_string(), |refusal| refusal.text.clone())
+    }
+
+    /// What it means for people and monitors.
+    pub(super) fn trouble(&self) -> Trouble {
+        match self {
+            Self::State(_) | Self::NoKeyLeft => Trouble::new(Code::NoLinkKey, self.why()),
+            Self::Connect { error, .. } => Trouble::of(error, self.why()),
+        }
     }
 
     /// When the relay wants to be asked again.

@@ -25,6 +25,9 @@ const NOT_KEPT: &str =
 /// The longest time within which a move may be asked for. Longer ones are mistakes.
 const LONGEST_MOVE: Duration = Duration::from_secs(3600);
 
+/// As what the loss of a WebSocket counts, where the link is kept.
+const WEBSOCKET_LOST: &str = "websocket-lost";
+
 /// How long a WebSocket is used at the least before the link moves again, however often it is asked to.
 const SHORTEST_STAY: Duration = Duration::from_secs(1);
 
@@ -65,6 +68,7 @@ impl LinkTask {
             Connected::Resumed => self.resumed(),
             Connected::New(link) => {
                 if let Some(old) = self.online.take() {
+                    self.facts.keep_traffic(&old.handle);
                     match self.retirement.place() {
                         // Another process has answered, and the old one still serves what it has.
                         Some(place) if !old.is_away() => {
@@ -94,6 +98,7 @@ impl LinkTask {
             return;
         }
         self.facts.resumed += 1;
+        self.facts.trouble = None;
         self.step(Happening::Resumed);
         tracing::info!(connection = %self.record.name, "the link goes on over a new WebSocket");
         let path = self.online.as_ref().map(|online| online.path());
@@ -106,6 +111,7 @@ impl LinkTask {
     fn go_online(&mut self, link: Link) {
         self.facts.links_made += 1;
         self.succeeds = None;
+        self.facts.trouble = None;
         self.facts.relay_software = Some(link.peer.software.clone());
         self.facts.clock_ahead = link.clock_ahead;
         self.facts.deactivated_there = link.peer.deactivated;
@@ -146,6 +152,8 @@ impl LinkTask {
                 return end;
             }
         }
+        let trouble = error.trouble();
+        self.facts.count(trouble.code.kind().code);
         let why = error.why();
         let retry_after = error.retry_after();
         let retry_in = match self.phase {
@@ -159,6 +167,7 @@ impl LinkTask {
         if let Phase::Online { .. } = self.phase {
             return self.beside_failed(&why, retry_in);
         }
+        self.facts.trouble = Some(trouble);
         tracing::warn!(connection = %self.record.name, %why, retry_in = ?retry_in, "no link");
         self.step(Happening::DialFailed { why, retry_in });
         self.begin_activity();
@@ -225,6 +234,8 @@ impl LinkTask {
         self.redial.was_cut_after(self.path_since.elapsed());
         let retry_in = self.redial.next_delay(None);
         tracing::warn!(connection = %self.record.name, %why, retry_in = ?retry_in, "the WebSocket is lost; the link is kept and goes on over another");
+        self.facts.trouble = None;
+        self.facts.count(WEBSOCKET_LOST);
         self.facts.last_cut = Some(Cut {
             at: status::text_of(SystemTime::now()),
             why: why.clone(),
@@ -246,6 +257,11 @@ impl LinkTask {
             self.redial.succeeded();
         }
         self.note_last_seen();
+        self.facts.trouble = None;
+        self.facts.count(end.word());
+        if let Some(online) = &self.online {
+            self.facts.keep_traffic(&online.handle);
+        }
         self.online = None;
         self.rotation_interrupted();
         self.is_moving = false;

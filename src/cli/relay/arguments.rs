@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::status::Show;
 use crate::cli::exit_code::ExitCode;
 use crate::cli::log_level;
 use crate::name::Name;
@@ -56,12 +57,8 @@ pub(super) enum Command {
         /// The connection.
         name: String,
     },
-    /// Show how the relay is.
-    Status {
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Show how the relay is: whether all is well, and what to do otherwise.
+    Status(Show),
     /// Reissue or revoke a connection's invitation.
     #[command(subcommand)]
     Invitation(InvitationCommand),

@@ -1,4 +1,4 @@
-//! `relay initiate`, `connections`, `activate`, `deactivate`, `remove`, `status`, `invitation`.
+//! `relay initiate`, `connections`, `activate`, `deactivate`, `remove`, `invitation`.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use super::arguments::Initiate;
 use crate::cli::daemon::{Daemon, url_encode};
 use crate::cli::exit_code::Failure;
 use crate::cli::output::{note, print, print_json, printable, table};
-use crate::relay::api::views::{ConnectionView, ConnectionsView, IssuedView, StatusView};
+use crate::relay::api::views::{ConnectionView, ConnectionsView, IssuedView};
 
 pub(super) async fn initiate(relay: &Daemon, initiate: Initiate) -> Result<(), Failure> {
     let Initiate {
@@ -97,38 +97,6 @@ pub(super) async fn revoke_invitation(relay: &Daemon, name: &str) -> Result<(), 
     let _: Value = relay.ask(Method::DELETE, &target, None).await?;
     note(&format!(
         "The code of {name} is revoked. `relay invitation reissue {name}` makes a new one.\n"
-    ));
-    Ok(())
-}
-
-pub(super) async fn status(relay: &Daemon, as_json: bool) -> Result<(), Failure> {
-    if as_json {
-        let value: Value = relay.ask(Method::GET, "/v1/status", None).await?;
-        return print_json(&value);
-    }
-    let view: StatusView = relay.ask(Method::GET, "/v1/status", None).await?;
-    let counts = view.connections;
-    print(&format!(
-        "{} {} on {}, since {}\n\
-         Public URL   {}\n\
-         Identity     {}\n\
-         Connections  {} active, {} pending, {} deactivated, {} removed by the far side\n\
-         Links        {} online\n\
-         Calls        {} under way\n\
-         Log level    {}\n",
-        view.software,
-        view.status,
-        view.listen,
-        view.started_at,
-        view.public_url,
-        view.identity,
-        counts.active,
-        counts.pending,
-        counts.deactivated,
-        counts.removed,
-        view.links_online,
-        view.calls_in_flight,
-        view.log_level,
     ));
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! TLS as the side that is called: the relay's listener.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
+use std::{fmt, io};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -12,8 +12,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::expiry::expires_at;
 use super::{ReadAhead, Stream, TlsError, provider};
 use crate::atomic_file;
+use crate::error_chain::chain;
 use crate::invitation::TlsPin;
 
 const SELF_SIGNED_CERTIFICATE: &str = "self-signed-certificate.pem";
@@ -31,6 +33,25 @@ pub struct ServerTls {
     /// When the files were last changed, by their own word.
     changed: Mutex<Changed>,
     pin: Option<TlsPin>,
+    health: Mutex<CertificateHealth>,
+}
+
+/// How the certificate is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CertificateHealth {
+    /// When the one in use expires, as far as it can be read.
+    pub expires_at: Option<SystemTime>,
+    /// The new one that cannot be used.
+    pub refused: Option<RefusedCertificate>,
+}
+
+/// A certificate that cannot be used; the one before it still is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedCertificate {
+    /// Since when there is such a one.
+    pub since: SystemTime,
+    /// Why it cannot be used.
+    pub why: String,
 }
 
 type Changed = (Option<SystemTime>, Option<SystemTime>);
@@ -42,13 +63,14 @@ impl ServerTls {
     /// [`TlsError`] naming the file.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let changed = changed(certificate, key);
-        let configuration = configuration(read_certificates(certificate)?, read_key(key)?)?;
+        let (configuration, health) = read_both(certificate, key)?;
         Ok(Self {
             current: ArcSwap::from_pointee(configuration),
             certificate: certificate.to_owned(),
             key: key.to_owned(),
             changed: Mutex::new(changed),
             pin: None,
+            health: Mutex::new(health),
         })
     }
 
@@ -74,6 +96,13 @@ impl ServerTls {
         self.pin
     }
 
+    /// How the certificate is.
+    #[must_use]
+    pub fn health(&self) -> CertificateHealth {
+        let health = self.health.lock();
+        health.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Takes new files up; returns whether there were any. On an error the old stay in use.
     ///
     /// # Errors
@@ -83,8 +112,16 @@ impl ServerTls {
         if *self.changed.lock().unwrap_or_else(PoisonError::into_inner) == now {
             return Ok(false);
         }
-        let configuration =
-            configuration(read_certificates(&self.certificate)?, read_key(&self.key)?)?;
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let (configuration, new) =
+            read_both(&self.certificate, &self.key).inspect_err(|error| {
+                let since = health.refused.take().map(|refused| refused.since);
+                health.refused = Some(RefusedCertificate {
+                    since: since.unwrap_or_else(SystemTime::now),
+                    why: chain(error).to_string(),
+                });
+            })?;
+        *health = new;
         self.current.store(Arc::new(configuration));
         *self.changed.lock().unwrap_or_else(PoisonError::into_inner) = now;
         Ok(true)
@@ -113,6 +150,27 @@ fn configuration(
         .map_err(TlsError::Unusable)?;
     configuration.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(configuration)
+}
+
+impl fmt::Debug for ServerTls {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls")
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
+    }
+}
+
+fn read_both(
+    certificate: &Path,
+    key: &Path,
+) -> Result<(ServerConfig, CertificateHealth), TlsError> {
+    let certificates = read_certificates(certificate)?;
+    let health = CertificateHealth {
+        expires_at: certificates.first().and_then(|first| expires_at(first)),
+        refused: None,
+    };
+    Ok((configuration(certificates, read_key(key)?)?, health))
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -233,11 +291,15 @@ mod tests {
             Err(TlsError::Content { .. })
         ));
         assert!(Arc::ptr_eq(&before, &tls.current.load_full()));
+        let refused = tls.health().refused.unwrap();
+        assert!(refused.why.contains("PEM certificate"), "{}", refused.why);
 
         make_self_signed("two.example.com", &certificate, &key).unwrap();
         set_modified(&certificate, 2);
         assert!(tls.reload_if_changed().unwrap());
         assert!(!Arc::ptr_eq(&before, &tls.current.load_full()));
+        assert_eq!(tls.health().refused, None);
+        assert!(tls.health().expires_at.is_some());
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::IntoResponse;
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
 
 use super::Context;
 use super::access::{Admin, LocalAdmin};
@@ -9,6 +12,10 @@ use super::errors::ApiError;
 use super::extract::Body;
 use super::views::StatusView;
 use crate::logging::LevelChange;
+use crate::metric::process::Process;
+use crate::metric::text::Format;
+use crate::relay::health;
+use crate::relay::metrics::page;
 
 /// The process answers.
 pub(super) async fn is_alive() -> &'static str {
@@ -27,7 +34,21 @@ pub(super) async fn is_ready(State(context): State<Context>) -> Result<&'static 
 }
 
 pub(super) async fn show(_: Admin, State(context): State<Context>) -> Json<StatusView> {
-    Json(StatusView::new(&context.shared))
+    let conditions = health::look(&context.shared).await;
+    Json(StatusView::new(&context.shared, conditions))
+}
+
+/// Only on the admin socket: the names of connections are nobody else's business.
+pub(super) async fn metrics(
+    _: LocalAdmin,
+    State(context): State<Context>,
+    headers: HeaderMap,
+) -> impl IntoResponse {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::accepted(accept);
+    let conditions = health::look(&context.shared).await;
+    let text = page::page(format, &context.shared, &conditions, &Process::now());
+    ([(CONTENT_TYPE, format.content_type())], text)
 }
 
 pub(super) async fn set_log_level(

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition::{Condition, verdict};
 use crate::name::Name;
 use crate::relay::clock::rfc3339;
 use crate::relay::connections::Issued;
@@ -240,6 +241,12 @@ pub struct StatusView {
     pub links_online: usize,
     /// Calls under way.
     pub calls_in_flight: usize,
+    /// `ok`, `warning` or `critical`: the worst of `conditions`.
+    #[serde(default)]
+    pub health: String,
+    /// What is the matter, the worst first.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
 }
 
 /// Connections by state.
@@ -278,7 +285,7 @@ impl ConnectionsView {
 }
 
 impl ConnectionView {
-    pub(super) fn new(connection: &Connection, now: u64) -> Self {
+    pub(in crate::relay) fn new(connection: &Connection, now: u64) -> Self {
         let record = connection.record();
         let state = record.state();
         Self {
@@ -386,7 +393,7 @@ impl CreatedTokenView {
 }
 
 impl StatusView {
-    pub(super) fn new(shared: &Shared) -> Self {
+    pub(super) fn new(shared: &Shared, conditions: Vec<Condition>) -> Self {
         let all = shared.registry.list();
         let mut connections = CountsView::default();
         for connection in &all {
@@ -415,6 +422,8 @@ impl StatusView {
             connections,
             links_online: all.iter().filter(|one| one.is_online()).count(),
             calls_in_flight: all.iter().map(|one| one.calls_in_flight()).sum(),
+            health: verdict(&conditions).to_owned(),
+            conditions,
         }
     }
 }

@@ -99,6 +99,7 @@ fn listen_with(shared: &Arc<Shared>) -> (SocketAddr, LinkEndpoint) {
         forward: Forward::new(Arc::clone(shared)).unwrap(),
         link: link.clone(),
         api: Api::new(Arc::clone(shared)),
+        shared: Arc::clone(shared),
     });
     let shutdown = shared.shutdown.clone();
     tokio::spawn(async move { listener.run(routes, &shutdown).await });

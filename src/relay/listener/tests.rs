@@ -235,7 +235,8 @@ async fn listen_with(directory: &Path, limits: ListenerLimits) -> (SocketAddr, S
     let routes = Arc::new(Routes {
         forward: Forward::new(Arc::clone(&shared)).unwrap(),
         link: LinkEndpoint::new(Arc::clone(&shared)),
-        api: Api::new(shared),
+        api: Api::new(Arc::clone(&shared)),
+        shared,
     });
     let watched = shutdown.clone();
     tokio::spawn(async move { listener.run(routes, &watched).await });

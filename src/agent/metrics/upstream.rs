@@ -1,0 +1,243 @@
+//! What is counted of one upstream, and the meter that one call carries.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use http::Response;
+
+use crate::metric::calls::{Calls, MethodLabel};
+use crate::metric::words::Words;
+use crate::problem::ProblemCode;
+
+/// Why the agent itself answers calls, by the code of its problem documents (`docs/errors.md`).
+pub const REASONS: [&str; 22] = [
+    "denied-by-policy",
+    "unknown-upstream",
+    "connection-deactivated",
+    "connect-not-supported",
+    "loop-detected",
+    "credential-unavailable",
+    "rule-busy",
+    "rate-limited",
+    "body-too-long",
+    "answer-too-long",
+    "audit-unavailable",
+    "too-many-bodies",
+    "body-timeout",
+    "body-broken-off",
+    "upstream-busy",
+    "upstream-address-prohibited",
+    "upstream-unreachable",
+    "connect-timeout",
+    "response-timeout",
+    "outcome-unknown",
+    "not-a-websocket",
+    "other",
+];
+/// Those of them that mean that the upstream was not reached.
+const NOT_REACHED: [&str; 3] = [
+    "upstream-address-prohibited",
+    "upstream-unreachable",
+    "connect-timeout",
+];
+/// Those of them that mean that it was.
+const REACHED: [&str; 4] = [
+    "answer-too-long",
+    "response-timeout",
+    "outcome-unknown",
+    "not-a-websocket",
+];
+
+/// The figures of one upstream.
+#[derive(Debug)]
+pub struct OfUpstream {
+    name: Box<str>,
+    /// Its calls.
+    pub calls: Calls,
+    /// Those that the agent answered itself, by reason.
+    pub refusals: Words<{ REASONS.len() }>,
+    waiting: AtomicU64,
+    is_unreachable: AtomicBool,
+    unreachable: Mutex<Option<Unreachable>>,
+}
+
+/// That the last calls did not reach an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreachable {
+    /// When the first of them failed.
+    pub since: SystemTime,
+    /// When the last one did.
+    pub last_at: SystemTime,
+    /// How many did.
+    pub calls: u64,
+    /// How the last one was answered.
+    pub code: &'static str,
+}
+
+/// Measures one call, from its beginning to the head of its answer.
+#[derive(Debug)]
+pub struct Meter {
+    upstream: Arc<OfUpstream>,
+    method: MethodLabel,
+    began: Instant,
+}
+
+impl OfUpstream {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            calls: Calls::default(),
+            refusals: Words::new(&REASONS),
+            waiting: AtomicU64::new(0),
+            is_unreachable: AtomicBool::new(false),
+            unreachable: Mutex::default(),
+        }
+    }
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its calls that have no head of an answer yet.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Its answers by class of status, such as `2xx`.
+    #[must_use]
+    pub fn classes(&self) -> BTreeMap<String, u64> {
+        let mut classes = BTreeMap::new();
+        for (_, class, count) in self.calls.counted() {
+            *classes.entry(class.to_owned()).or_default() += count;
+        }
+        classes
+    }
+
+    /// Whether the last calls did not reach it.
+    #[must_use]
+    pub fn unreachable(&self) -> Option<Unreachable> {
+        let unreachable = self.unreachable.lock();
+        unreachable.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_reason(&self, code: &str) {
+        self.refusals.record(code);
+        if let Some(code) = NOT_REACHED.into_iter().find(|known| *known == code) {
+            self.was_not_reached(code);
+        } else if REACHED.contains(&code) {
+            self.was_reached();
+        }
+    }
+
+    fn was_not_reached(&self, code: &'static str) {
+        let now = SystemTime::now();
+        let mut unreachable = self
+            .unreachable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let former = unreachable.take();
+        *unreachable = Some(Unreachable {
+            since: former.as_ref().map_or(now, |former| former.since),
+            last_at: now,
+            calls: former.map_or(0, |former| former.calls).saturating_add(1),
+            code,
+        });
+        self.is_unreachable.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the lock only after a failure.
+    fn was_reached(&self) {
+        if self.is_unreachable.swap(false, Ordering::Relaxed) {
+            *self
+                .unreachable
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+}
+
+impl Meter {
+    pub(super) fn begin(upstream: Arc<OfUpstream>, method: MethodLabel) -> Self {
+        upstream.waiting.fetch_add(1, Ordering::Relaxed);
+        Self {
+            upstream,
+            method,
+            began: Instant::now(),
+        }
+    }
+
+    /// The head of the answer is there. A call that is given up before is not counted.
+    pub fn end<B>(self, response: &Response<B>) {
+        let status = response.status();
+        let calls = &self.upstream.calls;
+        calls.record(self.method, status, self.began.elapsed());
+        match response.extensions().get::<ProblemCode>() {
+            Some(ProblemCode(code)) => self.upstream.note_reason(code),
+            None => self.upstream.was_reached(),
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.upstream.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, StatusCode};
+
+    use super::*;
+    use crate::problem::Problem;
+
+    fn end(upstream: &Arc<OfUpstream>, code: Option<&'static str>) {
+        let meter = Meter::begin(Arc::clone(upstream), MethodLabel::of(&Method::GET));
+        assert_eq!(upstream.waiting(), 1);
+        match code {
+            Some(code) => {
+                let problem = Problem::new(StatusCode::BAD_GATEWAY, code, "it failed");
+                meter.end(&problem.into_response());
+            }
+            None => meter.end(&Response::new(())),
+        }
+        assert_eq!(upstream.waiting(), 0);
+    }
+
+    #[test]
+    fn an_upstream_is_unreachable_from_the_first_failure_to_the_next_answer_of_its_own() {
+        let upstream = Arc::new(OfUpstream::new("jira"));
+        end(&upstream, Some("upstream-unreachable"));
+        let since = upstream.unreachable().unwrap().since;
+        end(&upstream, Some("denied-by-policy"));
+        end(&upstream, Some("connect-timeout"));
+        let unreachable = upstream.unreachable().unwrap();
+        assert_eq!((unreachable.calls, unreachable.since), (2, since));
+        assert_eq!(unreachable.code, "connect-timeout");
+        end(&upstream, None);
+        assert_eq!(upstream.unreachable(), None);
+        let refusals: Vec<_> = upstream.refusals.counted().collect();
+        assert_eq!(
+            refusals,
+            [
+                ("denied-by-policy", 1),
+                ("upstream-unreachable", 1),
+                ("connect-timeout", 1)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_call_that_is_given_up_waits_no_longer_and_is_not_counted() {
+        let upstream = Arc::new(OfUpstream::new("jira"));
+        let method = MethodLabel::of(&Method::GET);
+        drop(Meter::begin(Arc::clone(&upstream), method));
+        assert_eq!(upstream.waiting(), 0);
+        assert!(upstream.classes().is_empty());
+    }
+}
