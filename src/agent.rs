@@ -1,6 +1,6 @@
 //! The private side: a daemon that keeps outbound links and serves the calls that come down them.
 //!
-//! It opens no listening network socket. What it may reach is in its configuration and nowhere else;
+//! It opens no listening network socket, but for the one on a loopback address that `metrics.listen` may ask for. What it may reach is in its configuration and nowhere else;
 //! what it remembers is in its state directory. Here is wiring only; the decisions are in the children.
 //!
 //! ```text
@@ -39,11 +39,15 @@ pub mod transfer;
 pub mod upstream;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use http::Request;
+use http::header::ACCEPT;
+use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use self::admin::Admin;
@@ -57,7 +61,9 @@ use self::succession::heir::{self, Heritage};
 use self::supervisor::{Summary, Supervisor};
 use crate::admin_socket::{AdminSocket, BindError};
 use crate::logging::LogHandle;
+use crate::metric::listener::MetricsListener;
 use crate::passed_sockets::{self, PassedSocketError, PassedSockets};
+use crate::problem::Problem;
 use crate::shutdown::{Ended, Shutdown};
 
 /// How long the last lines of the audit log may take: two writes and a sync.
@@ -67,6 +73,7 @@ const AUDIT_GRACE: Duration = Duration::from_secs(5);
 pub struct Agent {
     live: Arc<Live>,
     socket: AdminSocket,
+    metrics: Option<MetricsListener>,
     supervisor: Supervisor,
     admin: Admin,
     reloader: Arc<Reloader>,
@@ -90,6 +97,14 @@ pub enum BuildError {
     /// The admin socket.
     #[error("the admin socket cannot be set up")]
     Socket(#[source] BindError),
+    /// The address of the metrics.
+    #[error("could not listen on {address}, as metrics.listen says")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// systemd passed a socket that is not the configuration's.
     #[error(transparent)]
     PassedSocket(PassedSocketError),
@@ -132,6 +147,11 @@ impl Agent {
             }
         };
         let socket = socket.map_err(BuildError::Socket)?;
+        let metrics = config.metrics.listen.map(|address| {
+            let bound = MetricsListener::bind(address);
+            bound.map_err(|source| BuildError::Metrics { address, source })
+        });
+        let metrics = metrics.transpose()?;
         passed.all_taken().map_err(BuildError::PassedSocket)?;
         let (commands, received) = command::channel();
         let (supervisor, summaries) = Supervisor::new(
@@ -157,6 +177,7 @@ impl Agent {
         Ok(Self {
             live,
             socket,
+            metrics,
             supervisor,
             admin,
             reloader,
@@ -174,6 +195,7 @@ impl Agent {
         let Self {
             live,
             socket,
+            metrics,
             supervisor,
             admin,
             reloader,
@@ -208,6 +230,17 @@ impl Agent {
         }
         shutdown.spawn(reloader.follow(shutdown.clone()));
         shutdown.spawn(admin.clone().follow(shutdown.clone()));
+        if let Some(listener) = metrics {
+            let admin = admin.clone();
+            let page = move |request: Request<Incoming>| {
+                let admin = admin.clone();
+                async move {
+                    let page = admin.metrics(request.headers().get(ACCEPT)).await;
+                    page.unwrap_or_else(Problem::into_response)
+                }
+            };
+            shutdown.spawn(listener.serve(page, shutdown.clone()));
+        }
         let until = shutdown.clone();
         let handler = move |request, peer| admin.clone().answer(request, peer);
         let socket = Arc::new(socket);

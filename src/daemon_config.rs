@@ -1,8 +1,9 @@
-//! What the configurations of both daemons have in common: `[admin]`, `[log]`, and finding the admin socket.
+//! What the configurations of both daemons have in common: `[admin]`, `[log]`, `[metrics]`, and finding the admin socket.
 //!
 //! Only reads and checks; what the values are for is the business of `admin_socket` and `logging`.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config_file::{self, Mistakes, Section, Sources};
@@ -36,6 +37,13 @@ pub struct LogConfig {
     pub level: LogLevel,
     /// The form of the lines.
     pub format: LogFormat,
+}
+
+/// `[metrics]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MetricsConfig {
+    /// A loopback address on which the metrics can be read, beside the admin socket.
+    pub listen: Option<SocketAddr>,
 }
 
 impl DaemonConfig {
@@ -114,6 +122,21 @@ impl LogConfig {
             level: section.choice("level", &LogLevel::CHOICES, LogLevel::Info),
             format: section.choice("format", &LogFormat::CHOICES, LogFormat::Text),
         }
+    }
+}
+
+impl MetricsConfig {
+    /// Reads the section.
+    pub fn check(mut section: Section<'_>) -> Self {
+        let listen = section.optional_parsed::<SocketAddr>("listen");
+        if listen.is_some_and(|address| !address.ip().is_loopback()) {
+            section.mistake(
+                "listen",
+                "is not a loopback address, and anybody could read the metrics",
+                "use 127.0.0.1 or [::1]; a Prometheus elsewhere reads through a proxy of yours, or an agent on this machine",
+            );
+        }
+        Self { listen }
     }
 }
 

@@ -48,7 +48,7 @@
 //!    so cannot reach a target that no rule names: it does not compile. One secret has a target of its own: a client's
 //!    secret goes to the `token_url` that stands beside it in the configuration, and nowhere else.
 //! 4. Only `link::tls` knows rustls, only `backoff` its crate, only `relay::store` writes SQL.
-//! 5. The agent opens no listening network socket.
+//! 5. The agent opens no listening network socket, but for the metrics on a loopback address where `metrics.listen` asks for it.
 //! 6. Whatever is sent or kept carries a version, and has golden vectors or tests of its bytes.
 //! 7. A call that may have been processed is never reported as not sent, and never sent twice.
 //! 8. What is read from a lane is a prefix of what was written to it, each byte once, over any number of

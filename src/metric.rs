@@ -5,6 +5,7 @@
 
 pub mod calls;
 pub mod histogram;
+pub mod listener;
 pub mod process;
 pub mod text;
 pub mod words;

@@ -49,9 +49,11 @@ use crate::invitation::TlsPin;
 use crate::link::tls::TlsError;
 use crate::link::tls::server::ServerTls;
 use crate::logging::LogHandle;
+use crate::metric::listener::MetricsListener;
 use crate::passed_sockets::{self, PassedSocketError, PassedSockets};
 use crate::shutdown::{Ended, Shutdown};
 use http::Request;
+use http::header::ACCEPT;
 use hyper::body::Incoming;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -63,6 +65,7 @@ pub struct Relay {
     admin: AdminSocket,
     forward: Forward,
     listeners: Vec<Listener>,
+    metrics: Option<MetricsListener>,
 }
 
 /// Why a relay cannot start.
@@ -173,6 +176,11 @@ impl Relay {
         let admin = AdminSocket::take_or_bind(&mut passed, &config.admin.socket, group)
             .map_err(BuildError::AdminSocket)?;
         passed.all_taken().map_err(BuildError::PassedSocket)?;
+        let metrics = config.metrics.listen.map(|address| {
+            let bound = MetricsListener::bind(address);
+            bound.map_err(|source| BuildError::Listen { address, source })
+        });
+        let metrics_listener = metrics.transpose()?;
         let shared = Arc::new(Shared {
             identity,
             registry,
@@ -194,6 +202,7 @@ impl Relay {
             shared,
             admin,
             listeners,
+            metrics: metrics_listener,
         })
     }
 
@@ -210,6 +219,7 @@ impl Relay {
             mut admin,
             forward,
             mut listeners,
+            metrics,
         } = self;
         if !shared.config.reuse_port {
             hold(&mut admin, &mut listeners);
@@ -225,6 +235,14 @@ impl Relay {
             let following = tokio::spawn(housekeeping::follow_the_store(Arc::clone(&shared)));
             AbortOnDropHandle::new(following)
         });
+        if let Some(listener) = metrics {
+            let shared = Arc::clone(&shared);
+            let page = move |request: Request<Incoming>| {
+                let shared = Arc::clone(&shared);
+                async move { health::metrics(&shared, request.headers().get(ACCEPT)).await }
+            };
+            shutdown.spawn(listener.serve(page, shutdown.clone()));
+        }
         let looked_after = Arc::clone(&shared);
         let looking = tokio::spawn(async move { health::follow(&looked_after).await });
         let routes = Arc::new(Routes {

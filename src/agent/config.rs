@@ -26,7 +26,7 @@ pub use source::{CommandConfig, CredentialSource};
 pub use upstream::{UpstreamConfig, policy_of};
 
 use crate::config_file::{Look, Looks, Mistakes, Section};
-use crate::daemon_config::{AdminConfig, DaemonConfig, LogConfig};
+use crate::daemon_config::{AdminConfig, DaemonConfig, LogConfig, MetricsConfig};
 
 /// Where the configuration is looked for when nobody names another place.
 pub const DEFAULT_FILE: &str = "/etc/relay-agent/agent.toml";
@@ -56,6 +56,8 @@ pub struct AgentConfig {
     pub admin: AdminConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Where the metrics can be read beside the admin socket.
+    pub metrics: MetricsConfig,
     /// The way out.
     pub network: NetworkConfig,
     /// How long identity keys are used.
@@ -107,6 +109,7 @@ impl AgentConfig {
         );
         let admin = AdminConfig::check(root.section("admin"), DEFAULT_SOCKET);
         let log = LogConfig::check(root.section("log"));
+        let metrics = MetricsConfig::check(root.section("metrics"));
         let network = NetworkConfig::check(root.section("network"));
         let identity = IdentityConfig::check(root.section("identity"));
         let audit = AuditConfig::check(root.section("audit"), &state_dir);
@@ -116,6 +119,7 @@ impl AgentConfig {
             drain_timeout,
             admin,
             log,
+            metrics,
             network: network?,
             identity,
             audit,
@@ -366,5 +370,5 @@ pub(in crate::agent) mod tests {
     }
 
     /// One more when a key is added, in `config/agent.toml` and here.
-    const KEYS_OF_THE_REFERENCE: usize = 49;
+    const KEYS_OF_THE_REFERENCE: usize = 50;
 }

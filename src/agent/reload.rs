@@ -228,6 +228,7 @@ impl Fixed {
             ("admin.socket", config.admin.socket.display().to_string()),
             ("admin.group", format!("{:?}", config.admin.group)),
             ("log.format", format!("{:?}", config.log.format)),
+            ("metrics.listen", format!("{:?}", config.metrics.listen)),
             ("audit", format!("{:?}", config.audit)),
         ])
     }

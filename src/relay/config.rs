@@ -15,7 +15,7 @@ pub use self::link::{Handover, LinkConfig};
 pub use self::tls::TlsMode;
 
 use crate::config_file::{Mistakes, Section};
-use crate::daemon_config::{AdminConfig, DaemonConfig, LogConfig};
+use crate::daemon_config::{AdminConfig, DaemonConfig, LogConfig, MetricsConfig};
 use crate::invitation::RelayUrl;
 
 /// Where the configuration is looked for when the command line names none.
@@ -65,6 +65,8 @@ pub struct RelayConfig {
     pub admin: AdminConfig,
     /// The log.
     pub log: LogConfig,
+    /// Where the metrics can be read beside the admin socket.
+    pub metrics: MetricsConfig,
     /// What bounds callers and agents.
     pub limits: LimitsConfig,
     /// How links are kept.
@@ -142,6 +144,7 @@ impl RelayConfig {
         );
         let admin = AdminConfig::check(root.section("admin"), DEFAULT_ADMIN_SOCKET);
         let log = LogConfig::check(root.section("log"));
+        let metrics = MetricsConfig::check(root.section("metrics"));
         let agents_share_an_address = matches!(tls, Some(TlsMode::Off));
         let limits = LimitsConfig::check(root.section("limits"), agents_share_an_address);
         let link = LinkConfig::check(root.section("link"));
@@ -156,6 +159,7 @@ impl RelayConfig {
             tls: tls?,
             admin,
             log,
+            metrics,
             limits,
             link,
         })

@@ -3,12 +3,19 @@
 use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+
 use super::api::views::ConnectionView;
 use super::clock;
 use super::conditions::{self, Seen};
 use super::config::TlsMode;
+use super::metrics::page;
 use super::shared::Shared;
+use crate::body::{self, Body};
 use crate::condition::Condition;
+use crate::metric::process::Process;
+use crate::metric::text::Format;
 
 /// How long the database may take to say that it is there. A disk that stands still must not hold up who asks how
 /// the relay is.
@@ -52,6 +59,17 @@ pub async fn look(shared: &Shared) -> Vec<Condition> {
     drop(ledger);
     news.log();
     conditions
+}
+
+/// The metrics, in the format that is asked for.
+pub async fn metrics(shared: &Shared, accept: Option<&HeaderValue>) -> Response<Body> {
+    let format = Format::accepted(accept.and_then(|accept| accept.to_str().ok()));
+    let conditions = look(shared).await;
+    let text = page::page(format, shared, &conditions, &Process::now());
+    let mut response = Response::new(body::full(text));
+    let kind = HeaderValue::from_static(format.content_type());
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }
 
 fn views(shared: &Shared) -> Vec<ConnectionView> {

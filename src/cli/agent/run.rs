@@ -61,6 +61,11 @@ fn failure_of(error: &BuildError) -> Failure {
         BuildError::PassedSocket(error) => {
             Failure::new(ExitCode::Configuration, text, capitalised(error.remedy()))
         }
+        BuildError::Metrics { address, .. } => Failure::new(
+            ExitCode::TryAgain,
+            text,
+            format!("Find out with `ss -ltnp` who listens on {address}, or choose another port."),
+        ),
         BuildError::Socket(error) => {
             let remedy = error.remedy();
             Failure::new(ExitCode::CannotWrite, text, capitalised(&remedy))

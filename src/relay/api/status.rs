@@ -2,9 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::IntoResponse;
-use http::HeaderMap;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::ACCEPT;
+use http::{HeaderMap, Response};
 
 use super::Context;
 use super::access::{Admin, LocalAdmin};
@@ -12,10 +11,7 @@ use super::errors::ApiError;
 use super::extract::Body;
 use super::views::StatusView;
 use crate::logging::LevelChange;
-use crate::metric::process::Process;
-use crate::metric::text::Format;
 use crate::relay::health;
-use crate::relay::metrics::page;
 
 /// The process answers.
 pub(super) async fn is_alive() -> &'static str {
@@ -43,12 +39,9 @@ pub(super) async fn metrics(
     _: LocalAdmin,
     State(context): State<Context>,
     headers: HeaderMap,
-) -> impl IntoResponse {
-    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-    let format = Format::accepted(accept);
-    let conditions = health::look(&context.shared).await;
-    let text = page::page(format, &context.shared, &conditions, &Process::now());
-    ([(CONTENT_TYPE, format.content_type())], text)
+) -> Response<axum::body::Body> {
+    let page = health::metrics(&context.shared, headers.get(ACCEPT)).await;
+    page.map(axum::body::Body::new)
 }
 
 pub(super) async fn set_log_level(

@@ -66,6 +66,7 @@ fn the_reference_has_every_key_that_is_known_and_no_other() {
         "",
         "[admin]\n",
         "[log]\n",
+        "[metrics]\n",
         "[limits]\n",
         "[link]\n",
         "[tls]\n",
@@ -89,7 +90,7 @@ fn the_reference_has_every_key_that_is_known_and_no_other() {
         }
     }
     assert_eq!(shown, known);
-    assert_eq!(shown.len(), 33);
+    assert_eq!(shown.len(), 35);
 }
 
 #[test]

@@ -63,11 +63,10 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str, faults: &mut Vec
             }
             "properties" => {
                 for (name, member) in value.as_object().into_iter().flatten() {
+                    let at = format!("{at}.{name}");
                     match wanted.get(name) {
-                        Some(schema) => {
-                            check(root, schema, member, &format!("{at}.{name}"), faults)
-                        }
-                        None => faults.push(format!("{at}.{name} is not described")),
+                        Some(schema) => check(root, schema, member, &at, faults),
+                        None => faults.push(format!("{at} is not described")),
                     }
                 }
             }

@@ -38,7 +38,11 @@ pub(super) fn screen(status: &AgentStatus, look: &Look, now: SystemTime) -> Stri
     push_lines(&mut text, look, &upstream_table(&status.upstreams));
     for upstream in &status.upstreams {
         if let Some(candidate) = &upstream.candidate {
-            let line = format!("{}: {}", printable(&upstream.name), candidate_line(candidate));
+            let line = format!(
+                "{}: {}",
+                printable(&upstream.name),
+                candidate_line(candidate)
+            );
             text.push_str(&look.wrap(&line, "    "));
         }
     }
