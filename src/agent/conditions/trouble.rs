@@ -96,6 +96,7 @@ const fn of_handshake(error: &HandshakeError) -> Code {
             RefusalCode::UnknownConnection
             | RefusalCode::Removed
             | RefusalCode::Revoked
+            | RefusalCode::Replaced
             | RefusalCode::BadProof
             | RefusalCode::Other => Code::NoLinkRefusal,
         },
