@@ -438,8 +438,7 @@ mod tests {
     fn a_denial_for_another_reason_is_not_as_expected() {
         for (reason, is_met) in [("by-rule", true), ("no-rule", false)] {
             let table = table(&format!(
-                "version = 1\n[[case]]\nmethod = 'GET'\npath = '/issue/SECRET-1'\nupstream = 'jira'\n\
-                 expect = 'deny'\nreason = '{reason}'\n"
+                "version = 1\n[[case]]\nmethod = 'GET'\npath = '/issue/SECRET-1'\nexpect = 'deny'\nupstream = 'jira'\nreason = '{reason}'\n"
             ));
             let met = table.unwrap().check(&policy()).all(|case| case.is_met());
             assert_eq!(met, is_met, "{reason}");
