@@ -1,7 +1,7 @@
 //! What can be the matter with a daemon: named conditions, each with a word for programs, a text, a remedy,
 //! and since when; and the ledger that notes when one begins and ends.
 //!
-//! Pure: takes findings and the time. Each program has its own table of codes ([`kinds`](crate::condition::kinds)) and its
+//! Pure: takes findings and the time. Each program has its own table of codes ([`kinds`]) and its
 //! own rules for when one of them is found. Codes are stable: added, never renamed.
 
 use std::collections::BTreeMap;
