@@ -4,25 +4,15 @@ use relay_agent::agent::status::ConnectionStatus;
 use relay_agent::body;
 use relay_agent::shutdown::Ended;
 
-use crate::harness::answers::{Pieces, in_pieces};
+use crate::harness::answers::Pieces;
 use crate::harness::cable::{Cut, Door};
 use crate::harness::caller::next_piece;
 use crate::harness::relay::RelayHome;
-use crate::harness::{CONNECTION, Scene, TestAgent, TestRelay, Upstream, answers, wait_until};
+use crate::harness::{CONNECTION, Scene, TestAgent, TestRelay, Upstream, wait_until};
 
-/// A scene whose service answers `/slow` in pieces and everything else at once.
+/// A scene whose service has `/slow`.
 async fn scene(relay: &str) -> (Scene, Pieces) {
-    let (pieces, body) = in_pieces();
-    let body = std::sync::Mutex::new(Some(body));
-    let upstream = Upstream::new(move |request| {
-        let is_slow = request.uri().path() == "/slow";
-        let body = match is_slow {
-            true => body.lock().unwrap().take().unwrap(),
-            false => body::full("at once"),
-        };
-        answers::at_once(http::Response::new(body))
-    })
-    .await;
+    let (upstream, pieces) = Upstream::with_slow().await;
     (Scene::with(relay, "", upstream).await, pieces)
 }
 

@@ -9,24 +9,14 @@ use nix::unistd::Pid;
 use relay_agent::body;
 use tokio::task::JoinHandle;
 
-use crate::harness::answers::{Pieces, in_pieces};
+use crate::harness::answers::Pieces;
 use crate::harness::caller::next_piece;
 use crate::harness::program::{AGENT, Daemon, run};
-use crate::harness::{CONNECTION, Caller, Scene, TestAgent, Upstream, answers, soon, wait_until};
+use crate::harness::{CONNECTION, Caller, Scene, TestAgent, Upstream, soon, wait_until};
 
-/// A scene whose service answers `/slow` in pieces and everything else at once, and whose agent is a process.
+/// A scene whose service has `/slow`, and whose agent is a process.
 async fn scene() -> (Scene, Daemon, Pieces) {
-    let (pieces, body) = in_pieces();
-    let body = std::sync::Mutex::new(Some(body));
-    let upstream = Upstream::new(move |request| {
-        let is_slow = request.uri().path() == "/slow";
-        let body = match is_slow {
-            true => body.lock().unwrap().take().unwrap(),
-            false => body::full("at once"),
-        };
-        answers::at_once(http::Response::new(body))
-    })
-    .await;
+    let (upstream, pieces) = Upstream::with_slow().await;
     let mut scene = Scene::around(upstream).await;
     scene.agent.stop().await;
     let agent = scene.agent.home().process();

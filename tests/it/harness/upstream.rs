@@ -18,6 +18,7 @@ use relay_agent::body::{self, Body, BodyError};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::answers::{Pieces, at_once, in_pieces};
 use super::wait_until;
 
 /// Allows everything of an upstream.
@@ -67,6 +68,20 @@ impl Upstream {
             record,
             _accepting: AbortOnDropHandle::new(tokio::spawn(accepting)),
         }
+    }
+
+    /// One that answers `/slow` once, in pieces, and everything else at once.
+    pub(crate) async fn with_slow() -> (Self, Pieces) {
+        let (pieces, slow) = in_pieces();
+        let slow = Mutex::new(Some(slow));
+        let answer = move |request: Request<Recorded>| {
+            let body = match request.uri().path() {
+                "/slow" => slow.lock().unwrap().take().unwrap(),
+                _ => body::full("at once"),
+            };
+            at_once(Response::new(body))
+        };
+        (Self::new(answer).await, pieces)
     }
 
     /// The lines that make it known to an agent as `name`, with everything allowed.

@@ -81,6 +81,15 @@ async fn try_dial(
     client::connect(&dialer, &target).await
 }
 
+/// What the relay closes the link with.
+async fn closed_with(end: JoinHandle<LinkEnd>) -> CloseCode {
+    let end = tokio::time::timeout(DEADLINE, end).await;
+    let LinkEnd::ClosedByPeer { code, .. } = end.unwrap().unwrap() else {
+        panic!("the relay did not close the link");
+    };
+    code
+}
+
 async fn until(holds: impl Fn() -> bool) {
     let waiting = async {
         while !holds() {
@@ -105,11 +114,7 @@ async fn an_agent_that_does_not_take_what_it_is_told_loses_its_link_so_that_the_
     let mut changed = linked.connection.record().as_ref().clone();
     changed.deactivated.here = true;
     shared.registry.put(changed);
-    let end = tokio::time::timeout(DEADLINE, linked.end).await;
-    let LinkEnd::ClosedByPeer { code, .. } = end.unwrap().unwrap() else {
-        panic!("the relay did not close the link");
-    };
-    assert_eq!(code, CloseCode::Internal);
+    assert_eq!(closed_with(linked.end).await, CloseCode::Internal);
     shared.shutdown.stop_now();
 }
 
@@ -179,11 +184,7 @@ async fn a_drain_does_not_wait_for_an_agent_that_does_not_answer_what_it_is_told
     shared.shutdown.start_drain();
     let nobody = (Ipv4Addr::LOCALHOST, 1).into();
     endpoint.look_for_successor(nobody).await;
-    let end = tokio::time::timeout(DEADLINE, linked.end).await;
-    let LinkEnd::ClosedByPeer { code, .. } = end.unwrap().unwrap() else {
-        panic!("the relay did not close the link");
-    };
-    assert_eq!(code, CloseCode::Draining);
+    assert_eq!(closed_with(linked.end).await, CloseCode::Draining);
 }
 
 #[tokio::test]
@@ -256,11 +257,7 @@ async fn an_agent_that_takes_nothing_is_cut_off_all_the_same_and_told_by_the_clo
         };
         shared.registry.put(changed);
         // Far sooner than an answer that is owed to the relay is given up.
-        let end = tokio::time::timeout(DEADLINE, linked.end).await;
-        let LinkEnd::ClosedByPeer { code, .. } = end.unwrap().unwrap() else {
-            panic!("the relay did not close the link");
-        };
-        assert_eq!(code, expected);
+        assert_eq!(closed_with(linked.end).await, expected);
         let connection = linked.connection;
         until(|| connection.live().is_none()).await;
     }
