@@ -5,9 +5,11 @@ mod load;
 mod resume;
 mod service;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use relay_agent::agent::status::ConnectionStatus;
 use tokio::net::TcpStream;
 
 use self::load::{Tally, Told, begin_orders, conversation, download, events, orders, told, upload};
@@ -15,6 +17,9 @@ use crate::harness::cable::{Cut, Held};
 use crate::harness::program::{Daemon, RELAY};
 use crate::harness::relay::RelayHome;
 use crate::harness::{CONNECTION, Cable, Scene, TestAgent, TestRelay, wait_until};
+
+/// How long a link is left alone between two cuts: a load of a second meets several.
+const BETWEEN_CUTS: Duration = Duration::from_millis(200);
 
 /// A scene whose agent reaches its relay by a cable, with more lines for the relay's configuration.
 async fn scene_by_cable(relay: &str) -> (Scene, Cable) {
@@ -37,15 +42,9 @@ async fn scene_by_cable(relay: &str) -> (Scene, Cable) {
 #[tokio::test]
 async fn what_callers_are_told_is_true_while_the_link_is_cut_again_and_again() {
     let (scene, cable) = scene_by_cable("").await;
-    let cutting = async {
-        for cut in [Cut::Reset, Cut::Finish].into_iter().cycle() {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            cable.cut(cut);
-        }
-    };
     let told = tokio::select! {
         told = orders(&scene, 200, Duration::from_millis(10)) => told,
-        () = cutting => unreachable!(),
+        never = cut_again_and_again(&scene, &cable) => match never {},
     };
     let tally = Tally::of(&scene, &told);
     assert!(tally.is_truthful() && tally.unanswered == 0, "{tally:?}");
@@ -168,6 +167,24 @@ async fn an_agent_that_stands_still_for_a_while_loses_no_call() {
     agent.signal(Signal::SIGCONT);
     for orders in [before, meanwhile] {
         assert_eq!(Tally::of(&scene, &told(orders).await), Tally::all_done(20));
+    }
+}
+
+/// Cuts the link by turns so that both ends see a reset, and an end; each time soon after it has come back, so that
+/// the load gets on however slow the machine is. Never returns.
+async fn cut_again_and_again(scene: &Scene, cable: &Cable) -> Infallible {
+    let mut cuts = 0;
+    loop {
+        let is_back = |one: &ConnectionStatus| one.link.is_online() && one.link.resumed >= cuts;
+        scene.agent.until(CONNECTION, is_back).await;
+        tokio::time::sleep(BETWEEN_CUTS).await;
+        let how = if cuts % 2 == 0 {
+            Cut::Reset
+        } else {
+            Cut::Finish
+        };
+        cable.cut(how);
+        cuts += 1;
     }
 }
 

@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::StatusCode;
+use http::{Response, StatusCode};
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use relay_agent::body;
+use relay_agent::error_chain::chain;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use super::service::{event, pattern, patterned};
-use crate::harness::caller::RELAY_AUTHORIZATION;
-use crate::harness::{CONNECTION, Caller, Scene, Whole, soon};
+use crate::harness::caller::{AnswerHead, RELAY_AUTHORIZATION};
+use crate::harness::{CONNECTION, Caller, DEADLINE, Scene, Whole, soon};
 
 /// The longest that anything of the load may stand still.
-const STANDSTILL: Duration = Duration::from_secs(20);
+const STANDSTILL: Duration = DEADLINE;
 
 /// What became of one order, as its caller was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +129,7 @@ pub(crate) async fn begin_orders(
         let target = format!("{place}/{number}");
         let body = body::full(format!("order {number}"));
         let answer = whole(caller.begin(caller.request("POST", &target, body)));
-        let told = tokio::spawn(async { Told::by(answer.await.as_ref()) });
+        let told = tokio::spawn(async { Told::by(answer.await.as_ref().ok()) });
         orders.push((target, told));
         tokio::time::sleep(pace).await;
     }
@@ -150,18 +152,30 @@ pub(crate) async fn orders(scene: &Scene, count: usize, pace: Duration) -> Vec<(
     told(orders).await
 }
 
-/// An answer to its end; nothing when it breaks off, or does not come.
-pub(crate) async fn whole(answer: crate::harness::caller::AnswerHead) -> Option<Whole> {
-    let answer = tokio::time::timeout(STANDSTILL, answer).await.ok()?.ok()?;
-    let (parts, body) = answer.into_parts();
-    let body = tokio::time::timeout(STANDSTILL, body.collect())
+/// An answer to its end; an error says how it broke off, or that nothing more came.
+pub(crate) async fn whole(answer: AnswerHead) -> Result<Whole, String> {
+    let answer = tokio::time::timeout(STANDSTILL, answer)
         .await
-        .ok()?
-        .ok()?;
-    Some(Whole {
+        .map_err(|_| "no answer".to_owned())?;
+    rest(answer).await
+}
+
+/// What comes after an answer's head.
+async fn rest(answer: hyper::Result<Response<Incoming>>) -> Result<Whole, String> {
+    let answer = answer.map_err(|error| chain(&error).to_string())?;
+    let (parts, mut pieces) = answer.into_parts();
+    let mut body = Vec::new();
+    while let Some(piece) = tokio::time::timeout(STANDSTILL, pieces.frame())
+        .await
+        .map_err(|_| format!("{}: nothing comes after byte {}", parts.status, body.len()))?
+    {
+        let piece = piece.map_err(|error| format!("{}: {}", parts.status, chain(&error)))?;
+        body.extend(piece.into_data().into_iter().flatten());
+    }
+    Ok(Whole {
         status: parts.status,
         headers: parts.headers,
-        body: body.to_bytes().to_vec(),
+        body,
     })
 }
 
@@ -198,10 +212,11 @@ pub(crate) async fn download(mut caller: Caller, length: u64) -> Result<(), Stri
 pub(crate) async fn upload(scene: &Scene, length: u64) -> Result<(), String> {
     let mut caller = scene.caller().await;
     let request = caller.request("POST", "/upload", patterned(length));
-    let answer = whole(caller.begin(request)).await;
-    if Told::by(answer.as_ref()) != Told::Done {
-        let text = answer.as_ref().map(Whole::text);
-        return Err(format!("upload: {text:?}"));
+    let answer = while_it_arrives(scene, caller.begin(request)).await;
+    if Told::by(answer.as_ref().ok()) != Told::Done {
+        let arrived = arrived(scene);
+        let answer = answer.map(|whole| whole.text().to_owned());
+        return Err(format!("upload: {answer:?} after {arrived} bytes"));
     }
     let calls = scene.upstream.calls();
     let uploads: Vec<_> = calls
@@ -217,13 +232,35 @@ pub(crate) async fn upload(scene: &Scene, length: u64) -> Result<(), String> {
     }
 }
 
+/// The answer to an upload, which comes when the service has all of it; it is waited for as long as more arrives.
+async fn while_it_arrives(scene: &Scene, mut answer: AnswerHead) -> Result<Whole, String> {
+    let mut arrived_before = 0;
+    loop {
+        if let Ok(answer) = tokio::time::timeout(STANDSTILL, &mut answer).await {
+            return rest(answer).await;
+        }
+        let arrived = arrived(scene);
+        if arrived == arrived_before {
+            return Err("nothing more arrives".to_owned());
+        }
+        arrived_before = arrived;
+    }
+}
+
+/// How many bytes of uploads the service has.
+fn arrived(scene: &Scene) -> usize {
+    let calls = scene.upstream.calls();
+    let uploads = calls.iter().filter(|call| call.target == "/upload");
+    uploads.map(|call| call.body().len()).sum()
+}
+
 /// Listens to a stream of events; each must come once and in order.
 pub(crate) async fn events(mut caller: Caller, count: usize) -> Result<(), String> {
     let request = caller.request("GET", &format!("/events/{count}"), body::empty());
     let answer = whole(caller.begin(request)).await;
     let wanted: String = (0..count).map(event).collect();
     match answer {
-        Some(answer) if answer.text() == wanted => Ok(()),
+        Ok(answer) if answer.text() == wanted => Ok(()),
         other => Err(format!("events: {:?}", other.map(|whole| whole.body.len()))),
     }
 }

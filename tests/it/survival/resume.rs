@@ -6,7 +6,7 @@ use http::StatusCode;
 use relay_agent::body;
 
 use super::load::{Tally, Told, begin_orders, told};
-use super::{everything, scene_by_cable};
+use super::{cut_again_and_again, everything, scene_by_cable};
 use crate::harness::cable::{Cut, Door, Held};
 use crate::harness::{CONNECTION, Cable, Scene, soon, wait_until};
 
@@ -19,15 +19,9 @@ const RATE: u64 = 8 * 1024 * 1024;
 async fn everything_finishes_once_while_the_link_is_cut_again_and_again() {
     let (scene, cable) = scene_by_cable("").await;
     cable.set_rate(Some(RATE));
-    let cutting = async {
-        for cut in [Cut::Reset, Cut::Finish].into_iter().cycle() {
-            tokio::time::sleep(Duration::from_millis(250)).await;
-            cable.cut(cut);
-        }
-    };
     let went = tokio::select! {
         went = everything(&scene, LENGTH, 100) => went,
-        () = cutting => unreachable!(),
+        never = cut_again_and_again(&scene, &cable) => match never {},
     };
     assert_eq!(went, (Ok(()), Tally::all_done(100)));
     assert!(cable.connections() > 4, "{}", cable.connections());
