@@ -61,6 +61,25 @@ async fn another_relay_process_takes_over_while_calls_under_way_finish_on_the_fi
     assert_eq!(other.get("/").await.text(), "at once");
 }
 
+/// Nobody listens on the first one's address any more: it is told that a load balancer leads elsewhere.
+#[tokio::test]
+async fn a_relay_behind_a_load_balancer_hands_its_agents_over_to_one_with_another_address() {
+    let lines = "reuse_port = true\n[link]\nhandover = 'always'";
+    let (home, balancer) = RelayHome::by_cable(lines).await;
+    let mut relay = TestRelay::at(home).await;
+    let agent = TestAgent::start().await;
+    agent.accept(&relay.initiate("acme", "widgets").await).await;
+    agent.until_online(CONNECTION).await;
+
+    let successor = TestRelay::at(relay.home().successor_elsewhere()).await;
+    balancer.lead_to(successor.home().authority());
+    relay.drain();
+    successor.until_online(CONNECTION).await;
+    assert_eq!(relay.ended().await, Ended::Drained);
+    let link = agent.connection(CONNECTION).await.unwrap().link;
+    assert_eq!((link.links_made, link.last_cut), (2, None));
+}
+
 #[tokio::test]
 async fn a_change_of_state_while_the_link_has_no_websocket_is_told_when_it_goes_on() {
     let (home, cable) = RelayHome::by_cable("").await;
@@ -85,9 +104,15 @@ async fn a_change_of_state_while_the_link_has_no_websocket_is_told_when_it_goes_
 }
 
 #[tokio::test]
-async fn both_sides_show_that_another_machine_came_with_the_agents_identity() {
-    let (scene, _pieces) = scene("").await;
-    let clone = TestAgent::at(scene.agent.home().cloned()).await;
+async fn both_sides_show_and_log_that_another_machine_came_with_the_agents_identity() {
+    let (mut scene, _pieces) = scene("").await;
+    scene.agent.stop().await;
+    scene.relay.stop().await;
+    let relay = scene.relay.home().process().await;
+    let agent = scene.agent.home().process();
+    scene.relay.until_online(CONNECTION).await;
+    let copied = scene.agent.home().cloned();
+    let clone = copied.process();
     let is_told = |one: &ConnectionStatus| one.link.duplicate.is_some();
     scene.agent.until(CONNECTION, is_told).await;
     wait_until("the relay lists the double", async || {
@@ -95,7 +120,11 @@ async fn both_sides_show_that_another_machine_came_with_the_agents_identity() {
         link["duplicate"]["address"].is_string()
     })
     .await;
-    drop(clone);
+    // With what to do.
+    agent.until_logged("remove the copy of the state").await;
+    for log in [&clone, &relay] {
+        log.until_logged("if this machine is a clone, remove").await;
+    }
 }
 
 #[tokio::test]

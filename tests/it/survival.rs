@@ -10,11 +10,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use relay_agent::agent::status::ConnectionStatus;
-use tokio::net::TcpStream;
 
 use self::load::{Tally, Told, begin_orders, conversation, download, events, orders, told, upload};
 use crate::harness::cable::{Cut, Held};
-use crate::harness::program::{Daemon, RELAY};
 use crate::harness::relay::RelayHome;
 use crate::harness::{CONNECTION, Cable, Scene, TestAgent, TestRelay, wait_until};
 
@@ -106,7 +104,7 @@ async fn calls_of_an_agent_that_is_killed_are_told_to_be_unknown_and_later_ones_
 async fn calls_of_a_relay_that_is_killed_end_at_the_private_service_and_new_ones_pass() {
     let mut scene = Scene::around(service::start().await).await;
     scene.relay.stop().await;
-    let relay = relay_process(&scene).await;
+    let relay = scene.relay.home().process().await;
     scene.agent.until_online(CONNECTION).await;
     let mut caller = scene.caller2().await;
     let under_way = begin_orders(&mut caller, "/never", 20, Duration::ZERO).await;
@@ -120,7 +118,7 @@ async fn calls_of_a_relay_that_is_killed_end_at_the_private_service_and_new_ones
     };
     assert_eq!(of_under_way, unanswered);
     drop(relay);
-    let _relay = relay_process(&scene).await;
+    let _relay = scene.relay.home().process().await;
     scene.relay.until_online(CONNECTION).await;
     let orders = orders(&scene, 20, Duration::ZERO).await;
     assert_eq!(Tally::of(&scene, &orders), Tally::all_done(20));
@@ -200,17 +198,4 @@ async fn everything(scene: &Scene, length: u64, count: usize) -> (Result<(), Str
     );
     let went = downloaded.and(uploaded).and(heard).and(said);
     (went, Tally::of(scene, &told))
-}
-
-/// The relay of a scene, as a process of its own that answers.
-async fn relay_process(scene: &Scene) -> Daemon {
-    let home = scene.relay.home();
-    let config = home.file();
-    let arguments = ["serve", "--config", config.to_str().unwrap()];
-    let relay = Daemon::start(RELAY, &arguments, &home.directory().join("log"));
-    wait_until("the relay answers", async || {
-        TcpStream::connect(home.authority()).await.is_ok()
-    })
-    .await;
-    relay
 }

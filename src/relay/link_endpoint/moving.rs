@@ -181,6 +181,22 @@ mod tests {
         assert!(time_for(usize::MAX, 0) > Duration::from_secs(1_000_000));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn links_that_came_up_together_grow_old_at_different_times() {
+        let limit = Duration::from_secs(1_000);
+        let mut ages = std::collections::BTreeSet::new();
+        for _ in 0..100 {
+            let came_up = tokio::time::Instant::now();
+            aged(limit).await;
+            ages.insert(came_up.elapsed().as_secs());
+        }
+        assert!(
+            ages.first() >= Some(&900) && ages.last() <= Some(&1_000),
+            "{ages:?}"
+        );
+        assert!(ages.len() > 10, "{ages:?}");
+    }
+
     #[test]
     fn links_count_while_they_are_held() {
         let moves = Moves::default();

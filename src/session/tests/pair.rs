@@ -14,6 +14,8 @@ pub(super) struct End {
     cable: VecDeque<(Duration, Bytes)>,
     /// What this end told of itself to be received when it last offered to resume.
     told: Option<LaneCounts>,
+    /// How long its clock has stood still, with its machine.
+    stood_still: Duration,
 }
 
 /// The agent is end 0, the relay end 1.
@@ -60,6 +62,7 @@ impl Pair {
             read: [0; 2],
             cable: VecDeque::new(),
             told: None,
+            stood_still: Duration::ZERO,
         };
         Self {
             now: Duration::ZERO,
@@ -79,7 +82,8 @@ impl Pair {
 
     /// Reads, and compares what came with what was written.
     pub(super) fn read(&mut self, end: usize, lane: Lane, most: usize) -> usize {
-        let bytes = self.ends[end].session.read(lane, most, self.now);
+        let clock = self.ends[end].clock(self.now);
+        let bytes = self.ends[end].session.read(lane, most, clock);
         let from = self.ends[end].read[lane.index()];
         let read = from + bytes.len() as u64;
         assert!(
@@ -97,42 +101,56 @@ impl Pair {
 
     /// Puts on the cable what both ends have to send.
     pub(super) fn send(&mut self) {
+        for from in 0..2 {
+            self.send_from(from);
+        }
+    }
+
+    fn send_from(&mut self, from: usize) {
         if self.cable == Cable::Cut {
             return;
         }
-        for from in 0..2 {
-            while let Some(message) = self.ends[from].session.poll_frame(self.now) {
-                if self.cable == Cable::Whole {
-                    let arrival = self.now + self.delay;
-                    self.ends[1 - from].cable.push_back((arrival, message));
-                }
+        let clock = self.ends[from].clock(self.now);
+        while let Some(message) = self.ends[from].session.poll_frame(clock) {
+            if self.cable == Cable::Whole {
+                let arrival = self.now + self.delay;
+                self.ends[1 - from].cable.push_back((arrival, message));
             }
         }
     }
 
     /// Lets time pass up to `until`, stopping at every arrival and timer.
     pub(super) fn run(&mut self, until: Duration) -> Result<(), Silent> {
+        self.run_only(&[0, 1], until)
+    }
+
+    /// The same while nothing but these ends runs.
+    pub(super) fn run_only(&mut self, ends: &[usize], until: Duration) -> Result<(), Silent> {
         while self.cable != Cable::Cut {
-            self.send();
-            let arrivals = self
-                .ends
-                .iter()
-                .filter_map(|end| end.cable.front().map(|(at, _)| *at));
-            let timers = self.ends.iter().map(|end| end.session.poll_timeout());
-            let next = arrivals.chain(timers).min().unwrap_or(until).max(self.now);
+            for end in ends {
+                self.send_from(*end);
+            }
+            let due = ends.iter().map(|end| self.ends[*end].due());
+            let next = due.min().unwrap_or(until).max(self.now);
             if next > until {
                 break;
             }
             self.now = next;
-            for end in &mut self.ends {
-                while end.cable.front().is_some_and(|(at, _)| *at <= self.now) {
-                    end.take_one(self.now);
-                }
-                end.session.handle_timeout(self.now)?;
+            for end in ends {
+                self.ends[*end].catch_up(self.now)?;
             }
         }
         self.now = until;
         Ok(())
+    }
+
+    /// The machine of one end is suspended: neither it nor its clock goes on, and what the other end sends waits for it,
+    /// or is swallowed when the cable does that. An error is the other end's.
+    pub(super) fn suspend(&mut self, end: usize, time: Duration) -> Result<(), Silent> {
+        let began = self.now;
+        let ran = self.run_only(&[1 - end], began + time);
+        self.ends[end].stood_still += self.now - began;
+        ran
     }
 
     /// Reads everything, for as long as it takes to arrive.
@@ -175,6 +193,13 @@ impl Pair {
         }
     }
 
+    /// From now on a cable that carried swallows everything.
+    pub(super) fn forget(&mut self) {
+        if self.cable == Cable::Whole {
+            self.cable = Cable::HalfOpen;
+        }
+    }
+
     /// The agent offers to go on, as the proof of a new handshake does; the old WebSocket may stand.
     pub(super) fn offer(&mut self) {
         self.ends[0].told = Some(self.ends[0].session.received());
@@ -188,13 +213,15 @@ impl Pair {
         let [agent, relay] = &mut self.ends;
         let received = relay.session.received();
         let from = relay.session.from_here(told);
-        relay.session.resume(from, received, round_trip, self.now)?;
+        let clock = relay.clock(self.now);
+        relay.session.resume(from, received, round_trip, clock)?;
         relay.cable.clear();
         for _ in 0..late.min(agent.cable.len()) {
             agent.take_one(self.now);
         }
         agent.cable.clear();
-        agent.session.resume(received, from, round_trip, self.now)?;
+        let clock = agent.clock(self.now);
+        agent.session.resume(received, from, round_trip, clock)?;
         self.cable = Cable::Whole;
         Ok(())
     }
@@ -226,10 +253,32 @@ impl Pair {
 }
 
 impl End {
+    /// What its own clock shows.
+    pub(super) fn clock(&self, now: Duration) -> Duration {
+        now - self.stood_still
+    }
+
+    /// When anything arrives here, or a timer fires.
+    fn due(&self) -> Duration {
+        let timer = self.session.poll_timeout() + self.stood_still;
+        let arrival = self.cable.front().map(|(at, _)| *at);
+        arrival.map_or(timer, |at| at.min(timer))
+    }
+
+    /// Takes what has arrived, and looks at the clock.
+    fn catch_up(&mut self, now: Duration) -> Result<(), Silent> {
+        while self.cable.front().is_some_and(|(at, _)| *at <= now) {
+            self.take_one(now);
+        }
+        let clock = self.clock(now);
+        self.session.handle_timeout(clock)
+    }
+
     fn take_one(&mut self, now: Duration) {
+        let clock = self.clock(now);
         let (_, message) = self.cable.pop_front().expect("a message");
         self.session
-            .handle_frame(message, now)
+            .handle_frame(message, clock)
             .expect("no rule is broken");
     }
 }

@@ -22,6 +22,11 @@ pub(super) enum Step {
     Cut,
     /// From now on the cable swallows everything.
     HalfOpen,
+    /// The machine of one end is suspended for so many seconds, and the path forgets its connections.
+    Suspend {
+        end: usize,
+        seconds: u32,
+    },
     /// The agent offers to go on elsewhere.
     Offer,
     /// The relay accepts; the agent takes so many more messages from the old WebSocket.
@@ -38,6 +43,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => prop_oneof![0..60_u64, 0..1_500_u64].prop_map(Step::Run),
         1 => Just(Step::Cut),
         1 => Just(Step::HalfOpen),
+        1 => (0..2_usize, 0..60_u32).prop_map(|(end, seconds)| Step::Suspend { end, seconds }),
         3 => Just(Step::Offer),
         3 => (0..5_usize).prop_map(Step::Accept),
     ]
@@ -64,13 +70,29 @@ pub(super) fn take(pair: &mut Pair, step: Step, window: u64) {
             }
         }
         Step::Cut => pair.cut(),
-        Step::HalfOpen if pair.cable == Cable::Whole => pair.cable = Cable::HalfOpen,
-        Step::HalfOpen => {}
+        Step::HalfOpen => pair.forget(),
+        Step::Suspend { end, seconds } => {
+            pair.forget();
+            if pair.suspend(end, SECOND * seconds).is_err() {
+                pair.cut();
+            }
+        }
         Step::Offer => pair.offer(),
         Step::Accept(late) if pair.has_offered() => pair.accept(late).unwrap(),
         Step::Accept(_) => {}
     }
     pair.check(window);
+}
+
+fn take_all(steps: Vec<Step>, window: u64) {
+    let mut pair = Pair::new(window);
+    for step in steps {
+        take(&mut pair, step, window);
+    }
+    // Whatever happened before: with a cable that works and readers that read, everything arrives.
+    pair.offer();
+    pair.accept(0).unwrap();
+    pair.settle();
 }
 
 proptest! {
@@ -82,14 +104,45 @@ proptest! {
         steps in prop::collection::vec(step(), 1..200),
         window in prop_oneof![Just(WINDOW), 100..5_000_u64],
     ) {
-        let mut pair = Pair::new(window);
-        for step in steps {
-            take(&mut pair, step, window);
-        }
-        // Whatever happened before: with a cable that works and readers that read, everything arrives.
-        pair.offer();
-        pair.accept(0).unwrap();
-        pair.settle();
+        take_all(steps, window);
+    }
+}
+
+/// What failed once, in as few steps as show it: the kept seeds mean other steps whenever steps are added.
+#[test]
+fn what_was_lost_once_is_not_lost_again() {
+    use Lane::{Inward, Outward};
+    use Step::{Accept, HalfOpen, Offer, Read, Run};
+    let write = |end, lane| Step::Write {
+        end,
+        lane,
+        length: 1,
+    };
+    let read = |end, lane, most| Read { end, lane, most };
+    let steps = [
+        vec![
+            write(0, Outward),
+            write(0, Inward),
+            write(0, Inward),
+            Offer,
+            Offer,
+            Run(25),
+            HalfOpen,
+            read(1, Inward, 2),
+            Run(500),
+        ],
+        vec![write(1, Inward), Offer, Run(0), Accept(1), Run(25)],
+        vec![
+            write(1, Outward),
+            Offer,
+            Run(25),
+            read(0, Outward, 1),
+            Run(525),
+            Accept(0),
+        ],
+    ];
+    for steps in steps {
+        take_all(steps, WINDOW);
     }
 }
 
@@ -168,6 +221,49 @@ fn a_new_path_starts_without_the_doubts_of_the_old() {
     pair.accept(0).unwrap();
     assert!(!pair.ends[0].session.is_doubtful());
     pair.run(60 * SECOND).unwrap();
+}
+
+/// Its clock stood still, so that no deadline is over when it wakes, and nobody tells it that its path is dead.
+#[test]
+fn a_machine_that_was_suspended_doubts_its_path_within_ten_seconds_of_waking() {
+    for has_data in [false, true] {
+        let mut pair = Pair::new(WINDOW);
+        pair.ends[0].session.can_dial();
+        pair.run(3 * SECOND).unwrap();
+        pair.forget();
+        assert!(pair.suspend(0, 3_600 * SECOND).is_err(), "the relay saw it");
+        let woken = pair.now;
+        if has_data {
+            pair.write(0, Lane::Outward, 1_000);
+        }
+        while !pair.ends[0].session.is_doubtful() {
+            pair.run_only(&[0], pair.now + SECOND / 10).unwrap();
+        }
+        let took = pair.now - woken;
+        assert!(
+            took <= if has_data { 5 * SECOND } else { 10 * SECOND },
+            "{took:?}"
+        );
+        pair.offer();
+        pair.accept(0).unwrap();
+        pair.settle();
+    }
+}
+
+#[test]
+fn a_machine_that_was_suspended_for_moments_goes_on_without_a_doubt() {
+    let mut pair = Pair::new(WINDOW);
+    for end in [0, 1] {
+        pair.write(0, Lane::Outward, 1_000);
+        pair.write(1, Lane::Inward, 1_000);
+        pair.send();
+        pair.suspend(end, 3 * SECOND).unwrap();
+        for _ in 0..300 {
+            pair.run(pair.now + SECOND / 10).unwrap();
+            assert!(pair.ends.iter().all(|end| !end.session.is_doubtful()));
+        }
+    }
+    pair.settle();
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub(crate) enum Cut {
     Reset,
     /// Both ends see an orderly end of the stream.
     Finish,
+    /// The far end sees a reset. The near end sees nothing, and whatever it sends is taken: a proxy keeps its side open.
+    Behind,
 }
 
 /// Which way bytes are held.
@@ -69,7 +71,7 @@ pub(crate) enum Door {
 }
 
 struct Shared {
-    to: String,
+    to: Mutex<String>,
     orders: watch::Sender<Orders>,
     /// How many bytes each of the next strands lasts.
     lives: Mutex<VecDeque<u64>>,
@@ -121,7 +123,7 @@ impl Cable {
             bytes_per_second: None,
         };
         let shared = Arc::new(Shared {
-            to,
+            to: Mutex::new(to),
             orders: watch::Sender::new(orders),
             lives: Mutex::default(),
             arrivals: Mutex::default(),
@@ -136,6 +138,11 @@ impl Cable {
 
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// New connections lead to another host and port from now on.
+    pub(crate) fn lead_to(&self, to: String) {
+        *self.shared.to.lock().unwrap() = to;
     }
 
     /// Ends what is connected now.
@@ -233,7 +240,8 @@ async fn strand(mut near: TcpStream, number: u64, shared: Arc<Shared>) {
             return reset(near);
         }
     };
-    let Ok(mut far) = dial(&shared.to).await else {
+    let to = shared.to.lock().unwrap().clone();
+    let Ok(mut far) = dial(&to).await else {
         return reset(near);
     };
     for end in [&near, &far] {
@@ -271,6 +279,10 @@ async fn strand(mut near: TcpStream, number: u64, shared: Arc<Shared>) {
         Cut::Finish => {
             let ends = async { tokio::join!(part(&mut near), part(&mut far)) };
             let _ = tokio::time::timeout(FAREWELL, ends).await;
+        }
+        Cut::Behind => {
+            reset(far);
+            swallow(&mut near).await;
         }
     }
 }
@@ -367,6 +379,11 @@ fn reset(socket: TcpStream) {
 /// Ends one direction and reads the other to its end: closed with bytes unread, a socket would reset.
 async fn part(socket: &mut TcpStream) {
     let _ = socket.shutdown().await;
+    swallow(socket).await;
+}
+
+/// Takes what comes, until nothing more does.
+async fn swallow(socket: &mut TcpStream) {
     let mut rest = vec![0; PIECE];
     while let Ok(1..) = socket.read(&mut rest).await {}
 }

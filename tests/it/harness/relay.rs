@@ -13,9 +13,11 @@ use relay_agent::relay::config::RelayConfig;
 use relay_agent::shutdown::{Ended, Shutdown};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::in_process::{Home, InProcess, private_directory};
+use super::program::{Daemon, RELAY};
 use super::{Cable, Wire, wait_until};
 
 const TLS_PORT: u16 = 8443;
@@ -38,15 +40,9 @@ impl RelayHome {
     pub(crate) fn new(lines: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         private_directory(&directory.path().join("state"));
-        // Every process and every relay has its own address in 127.0.0.0/8, so that ports need no
-        // search, and a relay that is started again has the address it had.
-        let process = std::process::id();
-        let (high, low) = (1 + (process >> 8) % 250, process % 256);
-        let count = NEXT_ADDRESS.fetch_add(1, Ordering::Relaxed);
-        let host = format!("127.{high}.{low}.{count}");
         let home = Self {
             directory: Arc::new(directory),
-            host,
+            host: next_host(),
             name: "relay",
         };
         home.configure(lines);
@@ -55,12 +51,26 @@ impl RelayHome {
 
     /// That of a relay which takes over: the same state and address, and an admin socket of its own.
     pub(crate) fn successor(&self) -> Self {
+        self.successor_with("")
+    }
+
+    /// The same, with more lines for the configuration.
+    pub(crate) fn successor_with(&self, lines: &str) -> Self {
+        self.successor_at(self.host.clone(), lines)
+    }
+
+    /// The same with an address of its own, behind a load balancer.
+    pub(crate) fn successor_elsewhere(&self) -> Self {
+        self.successor_at(next_host(), "")
+    }
+
+    fn successor_at(&self, host: String, lines: &str) -> Self {
         let home = Self {
             directory: Arc::clone(&self.directory),
-            host: self.host.clone(),
+            host,
             name: "successor",
         };
-        home.configure("reuse_port = true");
+        home.configure(&format!("reuse_port = true\n{lines}"));
         home
     }
 
@@ -122,6 +132,27 @@ impl RelayHome {
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
+
+    /// Starts a relay there in a process of its own, and waits until it answers.
+    pub(crate) async fn process(&self) -> Daemon {
+        let config = self.file();
+        let arguments = ["serve", "--config", config.to_str().unwrap()];
+        let relay = Daemon::start(RELAY, &arguments, &self.directory.path().join("log"));
+        wait_until("the relay answers", async || {
+            TcpStream::connect(self.authority()).await.is_ok()
+        })
+        .await;
+        relay
+    }
+}
+
+/// Every process and every relay has its own address in 127.0.0.0/8, so that ports need no search, and a relay
+/// that is started again has the address it had.
+fn next_host() -> String {
+    let process = std::process::id();
+    let (high, low) = (1 + (process >> 8) % 250, process % 256);
+    let count = NEXT_ADDRESS.fetch_add(1, Ordering::Relaxed);
+    format!("127.{high}.{low}.{count}")
 }
 
 impl Home for RelayHome {

@@ -1,15 +1,17 @@
-//! Many agents lose their relay at once: all come back, each by few attempts.
+//! Many agents lose their relay at once, or are handed over to another: all come back, each by few attempts.
 
 use std::env;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
+use nix::sys::signal::Signal;
 use relay_agent::agent::state::{ConnectionRecord, StateDirectory};
-
+use relay_agent::agent::status::ConnectionStatus;
 use relay_agent::identity::{self, ConnectionId};
 use rusqlite::params;
 
-use super::{relay_process, scene_by_cable};
+use super::scene_by_cable;
+use crate::harness::program::Daemon;
 use crate::harness::{Cable, Scene, TestRelay};
 
 /// How many links, unless the variable says another number.
@@ -17,6 +19,8 @@ const LINKS: usize = 200;
 const LINKS_VARIABLE: &str = "HERD_LINKS";
 /// All come from one address here, as behind a load balancer that passes TLS on.
 const LIMITS: &str = "[limits]\nhandshakes_per_address = 512";
+/// Agents then move within six seconds, and former links are closed after twelve.
+const HANDOVER: &str = "[link]\nhandover_time = '12s'";
 /// How long a herd may take to come back: many times what it takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Dials for each link, on average, that a return may take: one that succeeds, one that finds the relay gone, and
@@ -27,23 +31,78 @@ const SLICE: Duration = Duration::from_millis(250);
 
 #[tokio::test]
 async fn a_herd_that_loses_its_relay_at_once_comes_back_whole() {
-    let links = env::var(LINKS_VARIABLE).map_or(LINKS, |number| number.parse().unwrap());
-    let (mut scene, cable) = scene_by_cable(LIMITS).await;
-    scene.agent.stop().await;
-    scene.relay.stop().await;
-    multiply(&scene, links);
-    let relay = relay_process(&scene).await;
-    scene.agent.go_on().await;
-    until_linked(&scene.relay, links).await;
-
+    let Herd {
+        scene,
+        cable,
+        relay,
+        links,
+    } = herd("").await;
     let before = cable.connections();
     drop(relay);
     let lost = Instant::now();
-    let _relay = relay_process(&scene).await;
+    let _relay = scene.relay.home().process().await;
     until_linked(&scene.relay, links).await;
-    show(&cable, before, lost);
+    let slices = slices(&cable, before, lost);
+    println!("dials in each {SLICE:?} since the loss: {slices:?}");
     let dials = cable.connections() - before;
     assert!(dials <= links as u64 * DIALS_FOR_EACH, "{dials} dials");
+}
+
+#[tokio::test]
+async fn a_herd_that_is_handed_over_moves_spread_over_time_and_is_never_without_links() {
+    let Herd {
+        scene,
+        cable,
+        mut relay,
+        links,
+    } = herd(&format!("reuse_port = true\n{HANDOVER}")).await;
+    let before = cable.connections();
+    let home = scene
+        .relay
+        .home()
+        .successor_with(&format!("{HANDOVER}\n{LIMITS}"));
+    let successor = TestRelay::at(home).await;
+    relay.signal(Signal::SIGTERM);
+    let asked = Instant::now();
+    until_linked(&successor, links).await;
+    assert!(relay.ended().await.success(), "{}", relay.log());
+    let slices = slices(&cable, before, asked);
+    let status = scene.agent.status().await;
+    let was_cut = |one: &&ConnectionStatus| one.link.last_cut.is_some();
+    let cut = status.connections.iter().filter(was_cut).count();
+    println!("dials in each {SLICE:?} since the hand-over: {slices:?}, cut: {cut} of {links}");
+    let dials = cable.connections() - before;
+    assert!(dials <= links as u64 * DIALS_FOR_EACH, "{dials} dials");
+    // A third of the time that they had: whoever is slow makes it longer.
+    let first = slices.iter().position(|dials| *dials > 0).unwrap();
+    let spread = SLICE * u32::try_from(slices.len() - first).unwrap();
+    assert!(spread > Duration::from_secs(2), "{slices:?}");
+}
+
+/// Links of one agent in this process to a relay that is a process.
+struct Herd {
+    scene: Scene,
+    cable: Cable,
+    relay: Daemon,
+    links: usize,
+}
+
+/// One with more lines for the relay's configuration.
+async fn herd(lines: &str) -> Herd {
+    let links = env::var(LINKS_VARIABLE).map_or(LINKS, |number| number.parse().unwrap());
+    let (mut scene, cable) = scene_by_cable(&format!("{lines}\n{LIMITS}")).await;
+    scene.agent.stop().await;
+    scene.relay.stop().await;
+    multiply(&scene, links);
+    let relay = scene.relay.home().process().await;
+    scene.agent.go_on().await;
+    until_linked(&scene.relay, links).await;
+    Herd {
+        scene,
+        cable,
+        relay,
+        links,
+    }
 }
 
 /// Gives a scene that stands still more connections like its own, on both sides, until there are so many.
@@ -85,17 +144,17 @@ async fn until_linked(relay: &TestRelay, links: usize) {
 }
 
 /// How many came in each slice of time.
-fn show(cable: &Cable, before: u64, lost: Instant) {
+fn slices(cable: &Cable, before: u64, since: Instant) -> Vec<u32> {
     let mut slices = Vec::new();
     for arrival in cable
         .arrivals()
         .into_iter()
         .skip(usize::try_from(before).unwrap())
     {
-        let after = arrival.saturating_duration_since(lost);
+        let after = arrival.saturating_duration_since(since);
         let slice = after.div_duration_f64(SLICE) as usize;
         slices.resize(slices.len().max(slice + 1), 0);
         slices[slice] += 1;
     }
-    println!("dials in each {SLICE:?} since the loss: {slices:?}");
+    slices
 }

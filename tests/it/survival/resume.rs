@@ -69,21 +69,53 @@ async fn a_call_that_was_under_way_is_answered_over_the_next_link() {
     assert_eq!(whole.text().matches("data:").count(), 50);
 }
 
-/// A firewall that has forgotten the link, or a proxy that is stuck: either end still believes in it.
+/// A firewall that has forgotten the link, a path that carries one way only, a proxy that keeps the agent's side open
+/// though its other side is gone: the agent still believes in its link.
 #[tokio::test]
 async fn a_link_that_carries_nothing_any_more_is_replaced_and_nobody_notices() {
-    for held in [Held::Both, Held::Back] {
-        let (scene, cable) = scene_by_cable("").await;
-        let before = cable.connections();
-        cable.set_rate(Some(RATE));
-        let holding = async {
-            // In the middle: both sides wait for answers.
-            scene.upstream.until_called(10).await;
-            cable.hold(held);
-        };
-        let (went, ()) = tokio::join!(everything(&scene, LENGTH / 4, 50), holding);
-        assert_eq!(went, (Ok(()), Tally::all_done(50)), "{held:?}");
-        assert_eq!(cable.connections(), before + 1, "{held:?}");
+    replaced_under_load(|cable| cable.hold(Held::Both)).await;
+    replaced_under_load(|cable| cable.hold(Held::Back)).await;
+    replaced_under_load(|cable| cable.cut(Cut::Behind)).await;
+}
+
+/// Everything finishes, over one more connection, though in the middle of it the link is made to carry nothing.
+async fn replaced_under_load(fail: impl Fn(&Cable)) {
+    let (scene, cable) = scene_by_cable("").await;
+    let before = cable.connections();
+    cable.set_rate(Some(RATE));
+    let failing = async {
+        // Both sides wait for answers.
+        scene.upstream.until_called(10).await;
+        fail(&cable);
+        wait_until("the agent dials", async || cable.connections() > before).await;
+        // It does so while it still has the first one.
+        let link = scene.agent.connection(CONNECTION).await.unwrap().link;
+        assert_eq!(link.last_cut, None);
+    };
+    let (went, ()) = tokio::join!(everything(&scene, LENGTH / 4, 50), failing);
+    assert_eq!(went, (Ok(()), Tally::all_done(50)));
+    assert_eq!(cable.connections(), before + 1);
+}
+
+#[tokio::test]
+async fn why_a_link_was_lost_stands_in_one_line_of_either_log() {
+    let (mut scene, cable) = scene_by_cable("").await;
+    scene.agent.stop().await;
+    scene.relay.stop().await;
+    let relay = scene.relay.home().process().await;
+    let agent = scene.agent.home().process();
+    agent.until_logged("the link is up").await;
+    cable.cut(Cut::Finish);
+    agent.until_logged("the link goes on over a new").await;
+    relay.until_logged("the link goes on over a new").await;
+    for (log, lost) in [
+        (agent.log(), "the WebSocket is lost"),
+        (relay.log(), "the link has no WebSocket"),
+    ] {
+        let told: Vec<_> = log.lines().filter(|line| line.contains(lost)).collect();
+        assert_eq!(told.len(), 1, "{log}");
+        assert!(told[0].contains("hung up without a word"), "{log}");
+        assert!(told[0].contains(CONNECTION), "{log}");
     }
 }
 
