@@ -37,21 +37,22 @@ impl Way {
 pub(crate) async fn with_cuts(relayed: &Relayed, bytes: u64, rounds: u32) -> Result<(), Failure> {
     let mut caller = relayed.caller().await?;
     for (way, word) in Way::BOTH {
-        let (mut without, mut with) = (Vec::new(), Vec::new());
+        let (mut without, mut with, mut cuts) = (Vec::new(), Vec::new(), 0);
         for _ in 0..rounds {
             without.push(way.carry(&mut caller, bytes).await?);
             let cut = tokio::select! {
                 carried = way.carry(&mut caller, bytes) => carried?,
-                never = cut_again_and_again(&relayed.cable) => match never {},
+                never = cut_again_and_again(&relayed.cable, &mut cuts) => match never {},
             };
             with.push(cut);
         }
-        compare(
-            &format!("bulk {word}, a cut each second beside none"),
-            with,
-            without,
-            "",
-        );
+        if cuts < rounds {
+            let why = format!("{bytes} bytes are too few: {cuts} cuts fell into {rounds} rounds");
+            return Err(Failure::new(why));
+        }
+        let gibibytes = (u64::from(rounds) * bytes) >> 30;
+        let what = format!("bulk {word}, {gibibytes} GiB with {cuts} cuts beside none");
+        compare(&what, with, without, "");
     }
     Ok(())
 }
@@ -99,9 +100,10 @@ fn compare(what: &str, measured: Vec<f64>, beside: Vec<f64>, goal: &str) {
     row(what, &text, goal);
 }
 
-async fn cut_again_and_again(cable: &Cable) -> std::convert::Infallible {
+async fn cut_again_and_again(cable: &Cable, cuts: &mut u32) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(CUT_EVERY).await;
         cable.cut(Cut::Reset);
+        *cuts += 1;
     }
 }

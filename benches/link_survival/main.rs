@@ -48,6 +48,8 @@ use crate::relayed::Relayed;
 /// How long and how often to measure.
 struct Settings {
     cuts: u32,
+    /// What is carried while the link is cut each second: some seconds' worth.
+    cut_bytes: u64,
     bulk_bytes: u64,
     rounds: u32,
     seconds: Duration,
@@ -73,6 +75,7 @@ fn settings() -> Settings {
     let is_short = std::env::var("BENCH_MODE").is_ok_and(|mode| mode == "short");
     Settings {
         cuts: if is_short { 3 } else { 40 },
+        cut_bytes: if is_short { 1 << 30 } else { 1 << 32 },
         bulk_bytes: if is_short { 1 << 26 } else { 1 << 30 },
         rounds: if is_short { 1 } else { 3 },
         seconds: Duration::from_secs(if is_short { 1 } else { 8 }),
@@ -91,7 +94,7 @@ fn measure(settings: &Settings) -> Result<(), Failure> {
     let relayed = Relayed::start()?;
     let measured = runtime.block_on(async {
         resumed::measure(&relayed, settings.cuts).await?;
-        bulk::with_cuts(&relayed, settings.bulk_bytes, settings.rounds).await?;
+        bulk::with_cuts(&relayed, settings.cut_bytes, settings.rounds).await?;
         bulk::over_a_long_path(&relayed, settings.bulk_bytes / 4, settings.rounds).await?;
         fairness::beside_bulk(&relayed, settings.seconds).await?;
         fairness::beside_a_stalled_reader(&relayed, settings.seconds).await
