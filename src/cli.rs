@@ -15,5 +15,6 @@ pub mod output;
 pub mod process;
 #[cfg(feature = "relay")]
 pub mod relay;
+pub mod status;
 pub mod terminal;
 pub mod watch;

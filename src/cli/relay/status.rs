@@ -1,17 +1,16 @@
-//! `relay status`: whether all is well and what to do otherwise; once, as JSON, again and again, or as one line for a
-//! monitor.
+//! `relay status`: whether all is well and what to do otherwise, and how many connections, links and calls there are.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::Args;
-use http::Method;
 
-use crate::cli::daemon::{AskError, Daemon};
+use crate::cli::daemon::Daemon;
 use crate::cli::exit_code::Failure;
-use crate::cli::health::{self, headline};
-use crate::cli::output::{print, print_json, printable, to_json};
+use crate::cli::health::headline;
+use crate::cli::output::printable;
+use crate::cli::status::{How, Status};
 use crate::cli::terminal::Look;
-use crate::cli::watch::{Interval, watch};
+use crate::condition::Condition;
 use crate::relay::api::views::StatusView;
 
 /// `relay status`.
@@ -20,97 +19,68 @@ pub(super) struct Show {
     /// As JSON; docs/relay-status.schema.json describes it.
     #[arg(long)]
     json: bool,
-    /// Again and again, in place, until Ctrl-C; where there is no terminal, whenever it has changed.
-    #[arg(long)]
-    watch: bool,
-    /// With --watch: the time between two looks [default: 1s].
-    #[arg(long, value_name = "TIME", requires = "watch")]
-    interval: Option<Interval>,
-    /// As one line for a monitor (Nagios, Icinga, Zabbix); ends with 0 well, 1 warning, 2 critical, 3 unknown.
-    #[arg(long, conflicts_with_all = ["json", "watch"])]
-    check: bool,
+    #[command(flatten)]
+    how: How,
 }
 
 impl Show {
     pub(super) async fn carry_out(self, relay: &Daemon) -> Result<(), Failure> {
-        let target = "/v1/status";
-        if self.check {
-            let asked: Result<StatusView, AskError> =
-                relay.try_ask(Method::GET, target, None).await;
-            return match asked {
-                Ok(view) => health::check(&view.conditions, &well(&view), &figures(&view)),
-                Err(error) => Err(health::check_failed(&error)),
-            };
-        }
-        if self.watch {
-            let interval = self.interval.unwrap_or(Interval(Duration::from_secs(1)));
-            return watch(interval, async |look| {
-                let view: StatusView = relay.ask(Method::GET, target, None).await?;
-                if self.json {
-                    to_json(&view)
-                } else {
-                    Ok(screen(&view, look, SystemTime::now()))
-                }
-            })
-            .await;
-        }
-        let view: StatusView = relay.ask(Method::GET, target, None).await?;
-        if self.json {
-            return print_json(&view);
-        }
-        print(&screen(&view, &Look::of_output(), SystemTime::now()));
-        Ok(())
+        self.how.carry_out::<StatusView>(relay, self.json).await
     }
 }
 
-fn screen(view: &StatusView, look: &Look, now: SystemTime) -> String {
-    let mut text = headline(&view.conditions, &well(view), look, now);
-    text.push('\n');
-    let counts = view.connections;
-    for line in [
-        format!(
-            "{} {} on {}, since {}",
-            view.software, view.status, view.listen, view.started_at
-        ),
-        format!("Public URL   {}", view.public_url),
-        format!("Identity     {}", view.identity),
-        format!(
-            "Connections  {} active, {} pending, {} deactivated, {} removed by the far side",
-            counts.active, counts.pending, counts.deactivated, counts.removed
-        ),
-        format!("Links        {} online", view.links_online),
-        format!("Calls        {} under way", view.calls_in_flight),
-        format!("Log level    {}", view.log_level),
-    ] {
-        text.push_str(&look.wrap_as_it_is(&printable(&line), "             "));
+impl Status for StatusView {
+    fn screen(&self, look: &Look, now: SystemTime) -> String {
+        let mut text = headline(&self.conditions, &self.well(), look, now);
+        text.push('\n');
+        let counts = self.connections;
+        for line in [
+            format!(
+                "{} {} on {}, since {}",
+                self.software, self.status, self.listen, self.started_at
+            ),
+            format!("Public URL   {}", self.public_url),
+            format!("Identity     {}", self.identity),
+            format!(
+                "Connections  {} active, {} pending, {} deactivated, {} removed by the far side",
+                counts.active, counts.pending, counts.deactivated, counts.removed
+            ),
+            format!("Links        {} online", self.links_online),
+            format!("Calls        {} under way", self.calls_in_flight),
+            format!("Log level    {}", self.log_level),
+        ] {
+            text.push_str(&look.wrap_as_it_is(&printable(&line), "             "));
+        }
+        text
     }
-    text
-}
 
-/// What there is to say when all is well.
-fn well(view: &StatusView) -> String {
-    let counts = view.connections;
-    let linked = counts.active + counts.deactivated;
-    format!("{} of {linked} agents linked", view.links_online)
-}
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
 
-/// The figures of a check.
-fn figures(view: &StatusView) -> [(&'static str, String); 5] {
-    let counts = view.connections;
-    [
-        ("active", counts.active.to_string()),
-        ("pending", counts.pending.to_string()),
-        ("links_up", view.links_online.to_string()),
-        ("calls_in_flight", view.calls_in_flight.to_string()),
-        ("conditions", view.conditions.len().to_string()),
-    ]
+    fn well(&self) -> String {
+        let counts = self.connections;
+        let linked = counts.active + counts.deactivated;
+        format!("{} of {linked} agents linked", self.links_online)
+    }
+
+    fn figures(&self) -> [(&'static str, String); 5] {
+        let counts = self.connections;
+        [
+            ("active", counts.active.to_string()),
+            ("pending", counts.pending.to_string()),
+            ("links_up", self.links_online.to_string()),
+            ("calls_in_flight", self.calls_in_flight.to_string()),
+            ("conditions", self.conditions.len().to_string()),
+        ]
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::golden;
-    use crate::condition::{Condition, Severity};
+    use crate::condition::Severity;
     use crate::relay::api::views::CountsView;
 
     const TERMINAL: Look = Look {
@@ -168,7 +138,7 @@ mod tests {
                 "1 critical: Ask the far side's admin to run: agent status",
             ),
         ] {
-            let screen = screen(&view(conditions), &TERMINAL, now);
+            let screen = view(conditions).screen(&TERMINAL, now);
             assert_eq!(screen.lines().next(), Some(first));
             assert!(screen.lines().all(|line| line.chars().count() <= 80));
             golden::check(name, &screen);
