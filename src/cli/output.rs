@@ -21,6 +21,23 @@ pub fn note(text: &str) {
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 
+/// Asks a question on the terminal that only a yes answers.
+///
+/// # Errors
+/// That nothing was done, as `refused` says, with `remedy`; and where the answer cannot be read.
+pub fn confirm(question: &str, refused: &str, remedy: &str) -> Result<(), Failure> {
+    note(&format!("{question} [y/N] "));
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).map_err(|error| {
+        let problem = format!("the answer could not be read: {error}");
+        Failure::new(ExitCode::Usage, problem, "")
+    })?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::new(ExitCode::Usage, refused, remedy)),
+    }
+}
+
 /// Writes a value as indented JSON.
 ///
 /// # Errors

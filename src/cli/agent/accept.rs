@@ -15,7 +15,7 @@ use crate::agent::live;
 use crate::agent::state::{StateDirectory, StateError};
 use crate::cli::daemon::{AskError, Daemon};
 use crate::cli::exit_code::{ExitCode, Failure};
-use crate::cli::output::{note, print, printable};
+use crate::cli::output::{confirm, note, print, printable};
 use crate::error_chain::chain;
 use crate::invitation::Invitation;
 use crate::protocol::redeem::is_showable;
@@ -47,7 +47,7 @@ impl Accept {
         let invitation = decode(&code)?;
         note(&describe(&invitation));
         if !self.yes {
-            confirm()?;
+            ask()?;
         }
         match through_daemon(&place.daemon(), &code, self.project.as_deref()).await {
             Ok(answer) => {
@@ -65,7 +65,7 @@ impl Accept {
 }
 
 /// Asks on the terminal. Without one nobody could answer, and silence is not consent.
-fn confirm() -> Result<(), Failure> {
+fn ask() -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::new(
             ExitCode::Usage,
@@ -73,23 +73,11 @@ fn confirm() -> Result<(), Failure> {
             "Add --yes to accept without being asked.",
         ));
     }
-    note("Accept this invitation? [y/N] ");
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).map_err(|error| {
-        Failure::new(
-            ExitCode::Usage,
-            format!("the answer could not be read: {error}"),
-            "",
-        )
-    })?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Failure::new(
-            ExitCode::Usage,
-            "the invitation was not accepted, because you did not say yes",
-            "It can still be accepted.",
-        )),
-    }
+    confirm(
+        "Accept this invitation?",
+        "the invitation was not accepted, because you did not say yes",
+        "It can still be accepted.",
+    )
 }
 
 async fn through_daemon(

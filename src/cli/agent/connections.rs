@@ -9,8 +9,8 @@ use super::status::connection_rows;
 use crate::agent::admin::api::{ConnectionList, RemoveAnswer};
 use crate::agent::status::{ConnectionState, ConnectionStatus};
 use crate::cli::daemon::{Daemon, url_encode};
-use crate::cli::exit_code::{ExitCode, Failure};
-use crate::cli::output::{note, print, print_json, printable};
+use crate::cli::exit_code::Failure;
+use crate::cli::output::{confirm, print, print_json, printable};
 
 /// `agent connections`.
 #[derive(Debug, Args)]
@@ -77,7 +77,12 @@ impl Named {
 impl Remove {
     pub(super) async fn carry_out(self, daemon: &Daemon) -> Result<(), Failure> {
         if !self.yes && io::stdin().is_terminal() {
-            confirm(&self.name)?;
+            let question = format!(
+                "Remove the connection {}? It cannot be undone; a new one needs a new invitation.",
+                printable(&self.name)
+            );
+            let refused = "nothing was removed, because you did not say yes";
+            confirm(&question, refused, "")?;
         }
         let target = format!("/v1/connections/{}", url_encode(&self.name));
         let answer: RemoveAnswer = daemon.ask(Method::DELETE, &target, None).await?;
@@ -97,23 +102,6 @@ impl Remove {
             )
         });
         Ok(())
-    }
-}
-
-fn confirm(name: &str) -> Result<(), Failure> {
-    note(&format!(
-        "Remove the connection {}? It cannot be undone; a new one needs a new invitation. [y/N] ",
-        printable(name)
-    ));
-    let mut answer = String::new();
-    let read = io::stdin().read_line(&mut answer);
-    match (read, answer.trim().to_ascii_lowercase().as_str()) {
-        (Ok(_), "y" | "yes") => Ok(()),
-        _ => Err(Failure::new(
-            ExitCode::Usage,
-            "nothing was removed, because you did not say yes",
-            "",
-        )),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::agent::transfer::envelope::{EnvelopeError, MAX_LENGTH};
 use crate::agent::transfer::{self, TransferError};
 use crate::atomic_file::{self, AtomicFileError};
 use crate::cli::exit_code::{ExitCode, Failure};
-use crate::cli::output::{note, print, printable};
+use crate::cli::output::{confirm, note, print, printable};
 use crate::error_chain::chain;
 use crate::name::Name;
 use crate::secret::Secret;
@@ -122,7 +122,11 @@ impl Adopt {
         let config = place.read_config()?;
         let state = open(&config)?;
         if !self.yes {
-            confirm()?;
+            confirm(
+                "Does this machine take the place of the one that the state was used on?",
+                "nothing was changed, because you did not say yes",
+                "",
+            )?;
         }
         let adopted = state.adopt(machine(&config));
         adopted.map_err(|error| failure_of_state(&error))?;
@@ -252,20 +256,6 @@ fn first_line(from: impl io::Read) -> io::Result<Secret<String>> {
     let text = Secret::new(text);
     let line = text.expose().lines().next().unwrap_or_default();
     Ok(Secret::new(line.to_owned()))
-}
-
-fn confirm() -> Result<(), Failure> {
-    note("Does this machine take the place of the one that the state was used on? [y/N] ");
-    let mut answer = String::new();
-    let read = io::stdin().read_line(&mut answer);
-    match (read, answer.trim().to_ascii_lowercase().as_str()) {
-        (Ok(_), "y" | "yes") => Ok(()),
-        _ => Err(Failure::new(
-            ExitCode::Usage,
-            "nothing was changed, because you did not say yes",
-            "",
-        )),
-    }
 }
 
 fn list(names: &[Name]) -> String {
