@@ -194,6 +194,12 @@ mod tests {
     }
 
     #[test]
+    fn every_screen_of_help_is_the_one_that_was_looked_at() {
+        let help = crate::cli::golden::help(Arguments::command());
+        crate::cli::golden::check("agent-help", &help);
+    }
+
+    #[test]
     fn every_command_of_the_design_is_understood() {
         for line in [
             "run --config /a",

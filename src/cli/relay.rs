@@ -133,6 +133,12 @@ mod tests {
     }
 
     #[test]
+    fn every_screen_of_help_is_the_one_that_was_looked_at() {
+        let help = crate::cli::golden::help(Arguments::command());
+        crate::cli::golden::check("relay-help", &help);
+    }
+
+    #[test]
     fn a_bad_name_is_refused_before_anything_is_asked() {
         let line = ["relay", "initiate", "--local", "a b", "--remote", "c"];
         let error = Arguments::try_parse_from(line).unwrap_err();
