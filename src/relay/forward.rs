@@ -97,7 +97,7 @@ impl Forward {
         socket: &CallerSocket,
     ) -> Response<Body> {
         let (method, began) = (MethodLabel::of(request.method()), Instant::now());
-        let number = self.next_call.fetch_add(1, Ordering::Relaxed);
+        let number = self.next_number();
         let name = CallName::take(&mut request, number);
         let span = self.tracer.begin(&mut request);
         let mut answer = match self.call(request, &name, socket).await {
@@ -120,6 +120,11 @@ impl Forward {
         name.show(answer.headers_mut());
         self.shared.metrics.answered(method, began, &answer);
         answer
+    }
+
+    /// The number of a call, by which it is found in the log.
+    pub fn next_number(&self) -> u64 {
+        self.next_call.fetch_add(1, Ordering::Relaxed)
     }
 
     async fn call(

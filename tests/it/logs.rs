@@ -188,6 +188,10 @@ async fn one_name_finds_a_call_on_all_sides() {
         (nobody.status.as_u16(), nobody.header(REQUEST_ID)),
         (404, "of-nobody")
     );
+    let large = "x".repeat(60_000);
+    let unread = get(&mut scene.caller().await, "/web/x", &[("x-large", &large)]).await;
+    assert_eq!(unread.status.as_u16(), 431);
+    let unread = format!("request_id={}", unread.header(REQUEST_ID));
     caller.show("rt_nobodys");
     let stranger = get(&mut caller, "/web/x", &[(REQUEST_ID, "of-a-stranger")]).await;
     assert_eq!(
@@ -195,6 +199,8 @@ async fn one_name_finds_a_call_on_all_sides() {
         (401, "of-a-stranger")
     );
 
+    let refused = ["refused unread", unread.as_str()];
+    assert!(!lines(&scene.relay.log(), &refused).is_empty(), "{unread}");
     for (log, name) in [(scene.relay.log(), "relay"), (scene.agent.log(), "agent")] {
         let call = format!("request_id={given}");
         for id in made

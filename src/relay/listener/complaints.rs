@@ -2,9 +2,11 @@
 //! number: a balancer that sends what no relay takes, callers that do not trust the certificate, someone
 //! who takes every place. One after the other they are seen at the level `debug`.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use http::HeaderValue;
 use tracing::{debug, info, warn};
 
 use super::socket::SocketError;
@@ -43,10 +45,11 @@ impl Complaints {
     }
 
     /// A request was refused before anything of it was looked at.
-    pub(super) fn refused(&self, from: SocketAddr, why: &str) {
-        debug!(%from, why, "a request was refused unread");
+    pub(super) fn refused(&self, from: SocketAddr, why: &dyn fmt::Display, id: &HeaderValue) {
+        let request_id = id.to_str().unwrap_or_default();
+        debug!(%from, request_id, %why, "a request was refused unread");
         if let Some(number) = self.refused.happened(Instant::now()) {
-            info!(%from, number, why, "requests were refused unread; if they are yours, correct the caller or the proxy before the relay");
+            info!(%from, request_id, number, %why, "requests were refused unread; if they are yours, correct the caller or the proxy before the relay");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use super::complaints::Complaints;
 use super::connection::{self, Connection};
 use super::{ListenerLimits, Routes, Security, host, refusal};
 use crate::body::Body;
+use crate::forwarding::request_id::{self, X_REQUEST_ID};
 use crate::link::tls::{ReadAhead, Stream};
 use crate::protocol::LINK_PATH;
 use crate::protocol::handshake::Binding;
@@ -164,7 +166,11 @@ impl Context {
                 StatusCode::SWITCHING_PROTOCOLS => watch.becomes_tunnel(),
                 // Whoever waited for the body has no better words for its end.
                 StatusCode::BAD_GATEWAY if watch.is_broken() => {
+                    let id = response.headers_mut().remove(X_REQUEST_ID);
                     response = refusal::malformed_body();
+                    response
+                        .headers_mut()
+                        .extend(id.map(|id| (X_REQUEST_ID, id)));
                 }
                 _ => {}
             }
@@ -175,12 +181,10 @@ impl Context {
     async fn route(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
         if let Some(why) = self.refused(path) {
-            self.complaints.refused(self.peer, &why.to_string());
-            return refusal::malformed(why);
+            return self.refuse(&request, &why, refusal::malformed(why));
         }
         if let Err(why) = host::check(&request) {
-            self.complaints.refused(self.peer, &why.to_string());
-            return refusal::ambiguous_host(why);
+            return self.refuse(&request, &why, refusal::ambiguous_host(why));
         }
         if path.starts_with(forward::PREFIX) {
             return self.routes.forward.answer(request, &self.caller).await;
@@ -194,6 +198,20 @@ impl Context {
         }
         let origin = api::Origin::Network(self.peer.ip());
         self.routes.api.respond(request, origin).await
+    }
+
+    /// Refuses a request unread, under a name by which it is found in the log.
+    fn refuse(
+        &self,
+        request: &Request<Incoming>,
+        why: &dyn fmt::Display,
+        mut answer: Response<Body>,
+    ) -> Response<Body> {
+        let given = request_id::of(request.headers()).cloned();
+        let id = given.unwrap_or_else(|| self.routes.forward.next_number().into());
+        self.complaints.refused(self.peer, why, &id);
+        answer.headers_mut().insert(X_REQUEST_ID, id);
+        answer
     }
 
     /// Why the request that this one stands for was refused.

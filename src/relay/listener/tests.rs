@@ -68,6 +68,57 @@ async fn a_head_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_refused_unread_has_a_name_for_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let (address, _shutdown) = listen(directory.path(), 10_000, 10_000, 10).await;
+    let long = "x".repeat(20_000);
+    let mut names = Vec::new();
+    for (status, request) in [
+        (
+            431,
+            format!("GET / HTTP/1.1\r\nhost: relay\r\ncookie: {long}{long}\r\n\r\n"),
+        ),
+        (
+            414,
+            format!("GET /{long}{long} HTTP/1.1\r\nhost: relay\r\n\r\n"),
+        ),
+        (400, "GET / HTTP/1.1\nhost: relay\r\n\r\n".to_owned()),
+        (
+            400,
+            "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n".to_owned(),
+        ),
+    ] {
+        let mut caller = TcpStream::connect(address).await.unwrap();
+        let _ = caller.write_all(request.as_bytes()).await;
+        let _ = caller.shutdown().await;
+        let answer = until_closed(&mut caller).await;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        let name = answer
+            .lines()
+            .find_map(|line| line.strip_prefix("x-request-id: "));
+        names.push(
+            name.unwrap_or_else(|| panic!("no name: {answer}"))
+                .to_owned(),
+        );
+    }
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 4);
+    // Where the head could be read, the caller's own is kept.
+    let mut caller = TcpStream::connect(address).await.unwrap();
+    let two =
+        b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\nx-request-id: mine\r\nconnection: close\r\n\r\n";
+    caller.write_all(two).await.unwrap();
+    let answer = until_closed(&mut caller).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("x-request-id: mine\r\n"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_socket_beyond_the_limit_waits_for_another_to_end() {
     let directory = tempfile::tempdir().unwrap();
     let (address, _shutdown) = listen(directory.path(), 10_000, 10_000, 1).await;
