@@ -1,21 +1,31 @@
 //! `/v1/status`, the health checks, and the log's level.
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::IntoResponse as _;
+use axum::{Extension, Json};
 use http::header::ACCEPT;
 use http::{HeaderMap, Response};
 
-use super::Context;
 use super::access::{Admin, LocalAdmin};
 use super::errors::ApiError;
 use super::extract::Body;
-use super::views::StatusView;
+use super::views::{HealthView, StatusView};
+use super::{Context, Origin};
 use crate::logging::LevelChange;
 use crate::relay::health;
 
-/// The process answers.
-pub(super) async fn is_alive() -> &'static str {
-    "ok\n"
+/// The process answers; on the admin socket with what is the matter, which is none of a stranger's business.
+pub(super) async fn is_alive(
+    Extension(origin): Extension<Origin>,
+    State(context): State<Context>,
+) -> Response<axum::body::Body> {
+    match origin {
+        Origin::Network(_) => "ok\n".into_response(),
+        Origin::AdminSocket { .. } => {
+            let conditions = health::look(&context.shared).await;
+            Json(HealthView::new(conditions)).into_response()
+        }
+    }
 }
 
 /// New work is welcome: for load balancers to look at.

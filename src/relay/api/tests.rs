@@ -264,6 +264,22 @@ async fn bad_requests_say_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn what_is_the_matter_is_told_to_who_asks_on_the_socket_and_to_no_stranger() {
+    let fixture = fixture().await;
+    let told = fixture.socket(Method::GET, "/healthz", Value::Null).await;
+    assert_eq!(
+        (told.status, &told.json["health"]),
+        (200, &json!("critical"))
+    );
+    // Nothing listens in this test.
+    assert_eq!(told.json["conditions"][0]["code"], "no-listener");
+    let stranger = fixture
+        .ask(request(Method::GET, "/healthz", ""), NETWORK)
+        .await;
+    assert_eq!((stranger.status, stranger.json), (200, Value::Null));
+}
+
+#[tokio::test]
 async fn the_status_counts_and_the_log_level_changes() {
     let fixture = fixture().await;
     fixture.initiated().await;

@@ -216,6 +216,17 @@ pub struct CreatedTokenView {
     pub token: String,
 }
 
+/// `GET /healthz` on the admin socket.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HealthView {
+    /// `ok`: the relay answers.
+    pub status: String,
+    /// `ok`, `warning` or `critical`: the worst of `conditions`.
+    pub health: String,
+    /// What is the matter, the worst first.
+    pub conditions: Vec<Condition>,
+}
+
 /// `GET /v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StatusView {
@@ -388,6 +399,16 @@ impl CreatedTokenView {
             version: VERSION,
             record,
             token: text.expose().clone(),
+        }
+    }
+}
+
+impl HealthView {
+    pub(super) fn new(conditions: Vec<Condition>) -> Self {
+        Self {
+            status: "ok".to_owned(),
+            health: verdict(&conditions).to_owned(),
+            conditions,
         }
     }
 }
