@@ -41,7 +41,7 @@ pub mod upstream;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -164,6 +164,12 @@ impl Agent {
         .map_err(BuildError::State)?;
         let reloader = Reloader::new(Arc::clone(&live), log.clone(), config_file, config, named);
         let reloader = Arc::new(reloader);
+        let audit = config
+            .audit
+            .enabled
+            .then(|| config.audit.file.parent())
+            .flatten();
+        let directories = std::iter::once(config.state_dir.as_path()).chain(audit);
         let admin = Admin::new(admin::Inner {
             commands: commands.clone(),
             live: Arc::clone(&live),
@@ -171,6 +177,7 @@ impl Agent {
             summary: summaries.clone(),
             shutdown: shutdown.clone(),
             reloader: Arc::clone(&reloader),
+            directories: directories.map(Path::to_owned).collect(),
             started_at: SystemTime::now(),
             ledger: Mutex::default(),
         });

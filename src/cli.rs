@@ -2,6 +2,7 @@
 //!
 //! Decides nothing about the product: each command calls one function and shows what it answered.
 
+pub mod age;
 #[cfg(feature = "agent")]
 pub mod agent;
 pub mod daemon;

@@ -14,7 +14,7 @@
 //!  4  agent  |  relay        the two products; never import each other
 //!  3  link  spans            dialling, TLS, WebSocket, handshake; lanes as byte streams; HTTP/2 on them
 //!  2  session → protocol → invitation → identity      pure: no tokio, no clock, no files
-//!  1  admin_socket  backoff  body  atomic_file  condition  config_file  daemon_config  error_chain  forwarding
+//!  1  admin_socket  backoff  body  atomic_file  condition  config_file  daemon_config  disk  error_chain  forwarding
 //!     logging  metric  name  passed_sockets  problem  secret  seldom  shutdown  tunnel
 //! ```
 //!
@@ -78,6 +78,7 @@ pub mod body;
 pub mod condition;
 pub mod config_file;
 pub mod daemon_config;
+pub mod disk;
 pub mod error_chain;
 pub mod forwarding;
 pub mod logging;

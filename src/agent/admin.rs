@@ -8,6 +8,7 @@ mod explain;
 mod health;
 mod routes;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -56,6 +57,8 @@ pub struct Inner {
     pub shutdown: Shutdown,
     /// Reads the configuration again.
     pub reloader: Arc<Reloader>,
+    /// Where it writes: its state, and the audit log.
+    pub directories: Vec<PathBuf>,
     /// When the daemon started.
     pub started_at: SystemTime,
     /// What was the matter at the last look.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 pub use self::code::Code;
 pub use self::trouble::Trouble;
 use crate::agent::status::{
-    AgentStatus, AuditStatus, ConnectionState, ConnectionStatus, UpstreamStatus,
+    AgentStatus, AuditStatus, ConnectionState, ConnectionStatus, DiskStatus, UpstreamStatus,
 };
 use crate::condition::Finding;
 
@@ -21,6 +21,8 @@ const CLOCK_OFF: i64 = 60;
 const DUPLICATE_TOLD: Duration = Duration::from_secs(600);
 /// From how many waiting lines on the disk of the audit log is slow: a disk that keeps up has none for long.
 const AUDIT_BEHIND: usize = 1024;
+/// From how many tries in a row on a rotation keeps failing: one that met a busy relay is repeated a minute later.
+const ROTATIONS_FAILED: u32 = 2;
 /// For how long an upstream that no call has reached since is told of: after that nobody seems to need it.
 const UNREACHABLE_TOLD: Duration = Duration::from_secs(3600);
 
@@ -51,6 +53,12 @@ pub fn of(status: &AgentStatus, now: SystemTime) -> Vec<Finding> {
     if let Some(audit) = &status.audit {
         of_audit(audit, &mut findings);
     }
+    for disk in status.disks.iter().map(DiskStatus::room) {
+        if disk.is_short() {
+            let finding = Code::DiskNearlyFull.found(disk.directory.display().to_string());
+            findings.push(finding.details(disk.left()));
+        }
+    }
     findings
 }
 
@@ -80,6 +88,12 @@ fn of_connection(connection: &ConnectionStatus, now: SystemTime, findings: &mut 
         ConnectionState::Active => {}
     }
     findings.extend(of_link(connection));
+    if let Some(key) = &connection.key
+        && key.failures >= ROTATIONS_FAILED
+    {
+        let finding = Code::KeyNotReplaced.found(name);
+        findings.push(finding.details(key.trouble.clone().unwrap_or_default()));
+    }
     if let Some(ahead) = link
         .clock_ahead
         .filter(|ahead| ahead.abs() >= CLOCK_OFF && link.is_online())
@@ -129,6 +143,11 @@ fn of_upstream(upstream: &UpstreamStatus, now: SystemTime, findings: &mut Vec<Fi
                 .found(name)
                 .details(trouble.as_str()),
         );
+    }
+    for not_renewed in &upstream.credentials_not_renewed {
+        let (until, why) = (&not_renewed.usable_until, &not_renewed.why);
+        let details = format!("until {until}; {why}");
+        findings.push(Code::CredentialNotRenewed.found(name).details(details));
     }
     if let Some(unreachable) = &upstream.unreachable
         && time_of(&unreachable.last_at).is_some_and(|at| is_within(UNREACHABLE_TOLD, at, now))

@@ -24,6 +24,7 @@
 
 mod caller;
 mod command;
+mod health;
 mod kept;
 mod oauth2;
 mod outgoing;
@@ -42,6 +43,7 @@ use std::time::Duration;
 use http::{HeaderMap, Uri};
 
 pub use command::CommandError;
+pub use health::{NotRenewed, Renewals};
 pub use oauth2::TokenError;
 pub use outgoing::Outgoing;
 pub use shield::Shield;
@@ -208,14 +210,6 @@ impl Credentials {
             Ok(Gathered::Missing(flight)) => of_upstream.wait(flight).await.map(drop),
             Err(error) => Err(error),
         })
-    }
-
-    /// What is wrong with an upstream's credentials, as far as is known; fetches nothing.
-    #[must_use]
-    pub fn troubles(&self, upstream: &str) -> Vec<Arc<CredentialError>> {
-        let of_upstream = self.upstreams.get(upstream).into_iter();
-        let placements = of_upstream.flat_map(|it| &it.placements);
-        placements.filter_map(Placement::trouble).collect()
     }
 }
 

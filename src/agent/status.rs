@@ -5,20 +5,23 @@
 
 mod key;
 mod link;
+mod upstream;
 
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::key::{KeyFacts, KeyStatus};
 pub use self::link::{Crossed, Cut, Duplicate, LinkFacts, LinkStatus};
+pub use self::upstream::{
+    CandidateStatus, NotRenewedStatus, RenewalStatus, UnreachableStatus, UpstreamStatus,
+};
 use crate::agent::lifecycle::Phase;
-use crate::agent::metrics::upstream::Unreachable;
 use crate::agent::reload::Refused;
-use crate::agent::serve::{Calls, Counts};
+use crate::agent::serve::Calls;
 use crate::agent::state::{ConnectionRecord, Damaged, Standing};
 use crate::condition::Condition;
+use crate::disk::Room;
 use crate::error_chain;
 
 /// The version of the format.
@@ -55,6 +58,20 @@ pub struct AgentStatus {
     /// The configuration that was looked at last, if it is not in force.
     #[serde(default)]
     pub refused_configuration: Option<RefusedConfiguration>,
+    /// The directories that the agent writes to, and the room there is.
+    #[serde(default)]
+    pub disks: Vec<DiskStatus>,
+}
+
+/// A directory that the agent writes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStatus {
+    /// The directory.
+    pub directory: String,
+    /// What may still be written there, in bytes.
+    pub free_bytes: u64,
+    /// The size of its file system, in bytes.
+    pub size_bytes: u64,
 }
 
 /// A configuration that cannot be put into force; the one before it still is.
@@ -131,67 +148,6 @@ pub enum ConnectionState {
     Damaged,
 }
 
-/// One upstream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UpstreamStatus {
-    /// Its name.
-    pub name: String,
-    /// Its address.
-    pub url: String,
-    /// How many rules allow something of it.
-    pub rules: usize,
-    /// Answers by class of status (`2xx`), since the daemon started.
-    pub calls: BTreeMap<String, u64>,
-    /// What is wrong with its credentials, as far as is known.
-    #[serde(default)]
-    pub credential_troubles: Vec<String>,
-    /// That the last calls did not reach it.
-    #[serde(default)]
-    pub unreachable: Option<UnreachableStatus>,
-    /// What rules that are tried have said of its calls; nothing where none are.
-    #[serde(default)]
-    pub candidate: Option<CandidateStatus>,
-}
-
-/// What candidate rules have said, since they or the rules in force were changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CandidateStatus {
-    /// Calls that they allow, too.
-    pub allowed: u64,
-    /// Calls that they would deny, and which passed.
-    pub denied: u64,
-    /// Calls of which they did not see the body that they look at.
-    pub undecided: u64,
-}
-
-impl From<Counts> for CandidateStatus {
-    fn from(counts: Counts) -> Self {
-        let Counts {
-            allowed,
-            denied,
-            undecided,
-        } = counts;
-        Self {
-            allowed,
-            denied,
-            undecided,
-        }
-    }
-}
-
-/// That the last calls did not reach an upstream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnreachableStatus {
-    /// When the first of them failed.
-    pub since: String,
-    /// When the last one did.
-    pub last_at: String,
-    /// How many did.
-    pub calls: u64,
-    /// How the last one was answered: a code of `docs/errors.md`.
-    pub code: String,
-}
-
 impl RefusedConfiguration {
     /// The snapshot of what a reload refused last.
     #[must_use]
@@ -203,15 +159,24 @@ impl RefusedConfiguration {
     }
 }
 
-impl UnreachableStatus {
-    /// The snapshot of what calls found.
-    #[must_use]
-    pub fn of(unreachable: &Unreachable) -> Self {
+impl From<Room> for DiskStatus {
+    fn from(room: Room) -> Self {
         Self {
-            since: text_of(unreachable.since),
-            last_at: text_of(unreachable.last_at),
-            calls: unreachable.calls,
-            code: unreachable.code.to_owned(),
+            directory: room.directory.display().to_string(),
+            free_bytes: room.free,
+            size_bytes: room.size,
+        }
+    }
+}
+
+impl DiskStatus {
+    /// The room again.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        Room {
+            directory: self.directory.as_str().into(),
+            free: self.free_bytes,
+            size: self.size_bytes,
         }
     }
 }

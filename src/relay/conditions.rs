@@ -1,7 +1,7 @@
 //! What can be the matter with the relay, found in values that were gathered elsewhere. Pure.
 //!
-//! The table of codes is [`code`]. The same conditions stand in `relay status`, `GET /v1/status`, `/metrics` and the log;
-//! strangers who ask `/healthz` from outside get none of them.
+//! The table of codes is [`code`]. The same conditions stand in `relay status`, `GET /v1/status`, `/metrics`, the log and
+//! the admin socket's `/healthz`; strangers who ask `/healthz` from outside get none of them.
 
 pub mod code;
 
@@ -11,6 +11,7 @@ pub use self::code::Code;
 use super::api::views::ConnectionView;
 use super::metrics::Happened;
 use crate::condition::Finding;
+use crate::disk::Room;
 use crate::link::tls::server::CertificateHealth;
 
 /// How long before its end a certificate should have been renewed: automatic renewals come with a third of the life
@@ -26,6 +27,8 @@ pub struct Seen {
     pub draining: bool,
     /// Whether its database answers.
     pub store_answers: bool,
+    /// The room that there is for its state.
+    pub disks: Vec<Room>,
     /// Listeners that accept.
     pub listeners: usize,
     /// Whether its certificate is one for trials.
@@ -55,6 +58,10 @@ pub fn of(seen: &Seen, now: SystemTime) -> Vec<Finding> {
     }
     if !seen.store_answers {
         findings.push(Code::StoreSilent.found(""));
+    }
+    for disk in seen.disks.iter().filter(|disk| disk.is_short()) {
+        let finding = Code::DiskNearlyFull.found(disk.directory.display().to_string());
+        findings.push(finding.details(disk.left()));
     }
     if seen.is_trial {
         findings.push(Code::TrialCertificate.found(""));

@@ -14,6 +14,7 @@ use super::metrics::page;
 use super::shared::Shared;
 use crate::body::{self, Body};
 use crate::condition::Condition;
+use crate::disk::Room;
 use crate::metric::process::Process;
 use crate::metric::text::Format;
 
@@ -42,6 +43,7 @@ pub async fn look(shared: &Shared) -> Vec<Condition> {
     let seen = Seen {
         draining: shared.shutdown.is_draining(),
         store_answers: answers.await.unwrap_or(false),
+        disks: Room::of_all([shared.config.state_dir.as_path()]),
         listeners: metrics.listeners(),
         is_trial: matches!(shared.config.tls, TlsMode::SelfSigned),
         certificate: shared.tls.as_ref().map(|tls| tls.health()),

@@ -18,6 +18,9 @@ use crate::problem::ProblemCode;
 /// What a call is refused with when its connection has too many under way.
 const TOO_MANY_CALLS: &str = "too-many-calls";
 
+/// A link has lost its WebSocket, and is kept for the agent to come back.
+pub const WEBSOCKET_LOST: &str = "websocket-lost";
+
 /// Why the relay itself answers calls, by the code of its problem documents (`docs/errors.md`).
 pub const REASONS: [&str; 23] = [
     "token-missing",
@@ -45,6 +48,19 @@ pub const REASONS: [&str; 23] = [
     "other",
 ];
 
+/// Why links lost their WebSocket or ended: the word of the first, and [`LinkEnd::word`](crate::link::LinkEnd::word).
+pub const RECONNECTS: [&str; 9] = [
+    WEBSOCKET_LOST,
+    "closed-by-the-other-side",
+    "closed-here",
+    "silence",
+    "lost",
+    "not-resumed",
+    "violation",
+    "abandoned",
+    "other",
+];
+
 /// The counts of one relay.
 #[derive(Debug)]
 pub struct Metrics {
@@ -52,6 +68,10 @@ pub struct Metrics {
     pub calls: Calls,
     /// Those that the relay answered itself, by reason.
     pub refusals: Words<{ REASONS.len() }>,
+    /// Links that lost their WebSocket or ended, by reason.
+    pub reconnects: Words<{ RECONNECTS.len() }>,
+    /// Links made; one that goes on counts once.
+    pub links_made: AtomicU64,
     /// Sockets turned away because their address has too many open.
     pub sockets_turned_away: Hits,
     /// Agents turned away because too many handshakes were under way.
@@ -88,6 +108,8 @@ impl Default for Metrics {
         Self {
             calls: Calls::default(),
             refusals: Words::new(&REASONS),
+            reconnects: Words::new(&RECONNECTS),
+            links_made: AtomicU64::new(0),
             sockets_turned_away: Hits::default(),
             agents_turned_away: Hits::default(),
             calls_turned_away: Hits::default(),
@@ -160,7 +182,9 @@ mod tests {
     use http::{Method, StatusCode};
 
     use super::*;
+    use crate::link::LinkEnd;
     use crate::problem::Problem;
+    use crate::protocol::CloseCode;
 
     #[test]
     fn a_refused_call_counts_by_its_reason_and_a_full_connection_is_remembered() {
@@ -182,6 +206,31 @@ mod tests {
         let happened = metrics.calls_turned_away.happened();
         assert_eq!(happened.times, 1);
         assert!(happened.is_within(60, SystemTime::now()));
+    }
+
+    #[test]
+    fn every_end_of_a_link_has_a_count_of_its_own() {
+        let why = || "why".to_owned();
+        let ends = [
+            LinkEnd::ClosedHere(CloseCode::Internal),
+            LinkEnd::ClosedByPeer {
+                code: CloseCode::Internal,
+                text: why(),
+            },
+            LinkEnd::Lost(why()),
+            LinkEnd::NotResumed {
+                why: why(),
+                window: std::time::Duration::ZERO,
+            },
+            LinkEnd::Abandoned(why()),
+        ];
+        let metrics = Metrics::default();
+        for end in &ends {
+            metrics.reconnects.record(end.word());
+        }
+        let counted: Vec<_> = metrics.reconnects.counted().collect();
+        assert_eq!(counted.len(), ends.len());
+        assert!(counted.iter().all(|(word, _)| *word != "other"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Whoever asks looks anew; a task looks now and then, so that a condition that begins or ends is in the log though
 //! nobody asks.
 
+use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
@@ -15,11 +16,12 @@ use crate::agent::command::Command;
 use crate::agent::conditions;
 use crate::agent::metrics::page;
 use crate::agent::status::{
-    self, AgentStatus, AuditStatus, ConnectionStatus, RefusedConfiguration, UnreachableStatus,
-    UpstreamStatus,
+    self, AgentStatus, AuditStatus, ConnectionStatus, DiskStatus, NotRenewedStatus,
+    RefusedConfiguration, UnreachableStatus, UpstreamStatus,
 };
 use crate::body::{self, Body};
 use crate::condition::verdict;
+use crate::disk::Room;
 use crate::error_chain::chain;
 use crate::metric::process::Process;
 use crate::metric::text::Format;
@@ -125,10 +127,17 @@ impl Admin {
     async fn snapshot(&self) -> Result<AgentStatus, Problem> {
         let parts = self.0.live.parts();
         let gateway = self.0.live.calls.gateway();
+        let credentials = gateway.credentials();
+        let now = SystemTime::now();
         let troubles_of = |upstream: &str| {
-            let troubles = gateway.credentials().troubles(upstream).into_iter();
+            let troubles = credentials.troubles(upstream).into_iter();
             troubles.map(|error| chain(&*error).to_string()).collect()
         };
+        let not_renewed_of = |upstream: &str| {
+            let all = credentials.not_renewed(upstream);
+            all.iter().map(|it| NotRenewedStatus::of(it, now)).collect()
+        };
+        let renewals_of = |upstream: &str| credentials.renewals(upstream).map(Into::into);
         let upstreams = parts
             .upstreams
             .iter()
@@ -141,6 +150,8 @@ impl Admin {
                     rules: upstream.rules.len(),
                     calls: counted.map(|it| it.classes()).unwrap_or_default(),
                     credential_troubles: troubles_of(upstream.name.as_str()),
+                    credentials_not_renewed: not_renewed_of(upstream.name.as_str()),
+                    credential_renewals: renewals_of(upstream.name.as_str()),
                     unreachable: unreachable.map(|it| UnreachableStatus::of(&it)),
                     candidate: gateway.observed(upstream.name.as_str()).map(Into::into),
                 }
@@ -159,7 +170,14 @@ impl Admin {
             upstreams,
             audit: AuditStatus::of(&self.0.live.calls),
             refused_configuration: self.0.reloader.refused().map(RefusedConfiguration::of),
+            disks: self.disks(),
         })
+    }
+
+    fn disks(&self) -> Vec<DiskStatus> {
+        let directories = self.0.directories.iter().map(PathBuf::as_path);
+        let rooms = Room::of_all(directories);
+        rooms.into_iter().map(DiskStatus::from).collect()
     }
 }
 

@@ -97,11 +97,17 @@ kinds! {
     DuplicateIdentity Critical "duplicate-identity"
         "another machine has this agent's identity and was refused"
         "Remove the copy of the state directory there, and accept an invitation of its own."
+    KeyNotReplaced Warning "key-not-replaced"
+        "the identity key is to be replaced, and that keeps failing; the one in use stays good"
+        "Make room on the disk of state_dir here, or ask the public side to look at its relay's; it is tried again."
     ClockSkew Warning "clock-skew"
         "this machine's clock differs from the relay's"
         "Check the clocks of both; timedatectl shows whether this one is kept right."
     CredentialFailing Critical "credential-failing"
         "a credential is not to be had, so calls that need it are refused"
+        "Run: agent doctor"
+    CredentialNotRenewed Warning "credential-not-renewed"
+        "a credential could not be renewed; the one before is used for as long as it is good"
         "Run: agent doctor"
     UpstreamUnreachable Critical "upstream-unreachable"
         "the last calls did not reach it"
@@ -112,6 +118,9 @@ kinds! {
     AuditSlow Warning "audit-slow"
         "the disk of the audit log does not keep up, so calls wait for it"
         "Put the audit log on a faster disk."
+    DiskNearlyFull Warning "disk-nearly-full"
+        "the disk is nearly full, and without room for the audit log no call is taken"
+        "Make room on the disk of NAME, or keep less of the audit log: audit.keep"
 }
 
 impl Code {

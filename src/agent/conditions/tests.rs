@@ -3,7 +3,9 @@
 use super::*;
 use crate::agent::lifecycle::Phase;
 use crate::agent::state::tests::example;
-use crate::agent::status::{Duplicate, LinkFacts, UnreachableStatus};
+use crate::agent::status::{
+    DiskStatus, Duplicate, KeyFacts, LinkFacts, NotRenewedStatus, UnreachableStatus,
+};
 use crate::condition::{Condition, Ledger};
 
 fn now() -> SystemTime {
@@ -22,6 +24,8 @@ fn upstream() -> UpstreamStatus {
         rules: 1,
         calls: Default::default(),
         credential_troubles: Vec::new(),
+        credentials_not_renewed: Vec::new(),
+        credential_renewals: None,
         unreachable: None,
         candidate: None,
     }
@@ -42,6 +46,7 @@ fn well() -> AgentStatus {
         upstreams: vec![upstream()],
         audit: None,
         refused_configuration: None,
+        disks: Vec::new(),
     }
 }
 
@@ -211,6 +216,78 @@ fn upstreams_credentials_audit_and_configuration_have_their_own() {
             "credential-failing",
             "configuration-refused"
         ]
+    );
+}
+
+#[test]
+fn a_credential_that_is_not_renewed_is_told_before_it_ends() {
+    let mut status = well();
+    status.upstreams[0].credentials_not_renewed = vec![NotRenewedStatus {
+        why: "the vault is sealed".to_owned(),
+        usable_until: "2026-01-01T14:20:00Z".to_owned(),
+    }];
+    let [one] = conditions(&status).try_into().unwrap();
+    assert_eq!(one.code, "credential-not-renewed");
+    let end = ": until 2026-01-01T14:20:00Z; the vault is sealed";
+    assert!(one.text.ends_with(end), "{}", one.text);
+}
+
+#[test]
+fn a_rotation_that_failed_once_is_nothing_and_one_that_keeps_failing_is() {
+    let with = |failures| {
+        let key = KeyFacts {
+            fingerprint: "0a1b-2c3d-4e5f-6071".to_owned(),
+            since: now(),
+            due_at: None,
+            is_supported: Some(true),
+            trouble: Some("no space left on device".to_owned()),
+            failures,
+        };
+        let facts = LinkFacts {
+            key: Some(key),
+            ..LinkFacts::default()
+        };
+        let mut status = well();
+        status.connections = vec![online(&facts)];
+        conditions(&status)
+    };
+    assert!(with(1).is_empty());
+    let [one] = with(2).try_into().unwrap();
+    assert_eq!(
+        (one.code.as_str(), one.subject.as_str()),
+        ("key-not-replaced", "acme")
+    );
+    assert!(
+        one.text.ends_with(": no space left on device"),
+        "{}",
+        one.text
+    );
+}
+
+#[test]
+fn a_disk_that_is_nearly_full_is_told_with_its_directory_and_what_is_left() {
+    let mut status = well();
+    let disk = |directory: &str, free_bytes| DiskStatus {
+        directory: directory.to_owned(),
+        free_bytes,
+        size_bytes: 40 << 30,
+    };
+    status.disks = vec![
+        disk("/var/lib/relay-agent", 300 << 20),
+        disk("/srv", 3 << 30),
+    ];
+    let [one] = conditions(&status).try_into().unwrap();
+    assert_eq!(one.code, "disk-nearly-full");
+    assert_eq!(one.subject, "/var/lib/relay-agent");
+    assert!(
+        one.text.ends_with(": 300 MiB of 40 GiB are left"),
+        "{}",
+        one.text
+    );
+    assert!(
+        one.remedy.contains("/var/lib/relay-agent"),
+        "{}",
+        one.remedy
     );
 }
 

@@ -31,6 +31,15 @@ pub(super) struct Opening<'a> {
     pub(super) kept: &'a mut Kept,
 }
 
+impl Kept {
+    /// The values of one upstream, each once.
+    pub(super) fn of(&self, upstream: &str) -> impl Iterator<Item = &Values> {
+        let all = self.0.iter();
+        let of_upstream = all.filter(move |(of, _, _)| **of == *upstream);
+        of_upstream.map(|(_, _, values)| values)
+    }
+}
+
 impl Opening<'_> {
     /// What `fetch` gets by this recipe, beginning with what is there already. Of an upstream that uses one recipe
     /// twice, both are one. `what` names it for people.

@@ -7,10 +7,10 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 
-use super::CredentialError;
 use super::query;
 use super::renewed::{Flight, Now, Renewed};
 use super::source::{Reading, Source};
+use super::{CredentialError, NotRenewed};
 use crate::secret::Secret;
 
 /// Shorter values are not looked for in answers: they would be found where nobody put them, and who knows
@@ -68,6 +68,15 @@ pub(super) enum Piece {
     Parameter(Secret<String>),
 }
 
+/// What is wrong with a secret.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// It is not to be had.
+    Missing(Arc<CredentialError>),
+    /// The next one is not to be had; the last one is still good.
+    NotRenewed(NotRenewed),
+}
+
 impl Placement {
     /// What can be had at once is looked at, so that a missing file is told at start.
     pub(super) fn open(form: Form, source: Source) -> Result<Self, CredentialError> {
@@ -118,12 +127,20 @@ impl Placement {
         }
     }
 
-    /// Why the secret is not to be had, as far as is known. Fetches nothing.
-    pub(super) fn trouble(&self) -> Option<Arc<CredentialError>> {
-        match self.source.renewed() {
-            Some(renewed) => renewed.failure(),
-            None => self.now().err().map(Arc::new),
-        }
+    /// What is wrong with the secret, as far as is known. Fetches nothing.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        let Some(renewed) = self.source.renewed() else {
+            return self
+                .now()
+                .err()
+                .map(|error| Trouble::Missing(Arc::new(error)));
+        };
+        let (error, usable_for) = renewed.failure()?;
+        Some(if usable_for.is_zero() {
+            Trouble::Missing(error)
+        } else {
+            Trouble::NotRenewed(NotRenewed { error, usable_for })
+        })
     }
 }
 

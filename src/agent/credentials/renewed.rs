@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::CredentialError;
 use super::source::Reading;
+use super::{CredentialError, Renewals};
 use crate::error_chain::chain;
 
 /// After a fetch that failed none is begun for so long: calls come by the thousand, and a token endpoint
@@ -89,6 +89,7 @@ struct State {
     /// Ends when the sender is dropped, with the fetch.
     flight: Option<watch::Receiver<()>>,
     refused: Option<Instant>,
+    renewals: Renewals,
 }
 
 #[derive(Debug)]
@@ -173,11 +174,12 @@ impl Renewed {
         state.refused = Some(Instant::now());
     }
 
-    /// Why the last fetch failed, while none has succeeded since.
-    pub(super) fn failure(&self) -> Option<Arc<CredentialError>> {
+    /// Why the last fetch failed, while none has succeeded since; and for how long the value before is used.
+    pub(super) fn failure(&self) -> Option<(Arc<CredentialError>, Duration)> {
         let state = self.state();
-        let failure = state.failure.as_ref();
-        failure.map(|failure| Arc::clone(&failure.error))
+        let failure = state.failure.as_ref()?;
+        let usable_for = state.held.as_ref().map_or(Duration::ZERO, Held::usable_for);
+        Some((Arc::clone(&failure.error), usable_for))
     }
 
     /// Joins the fetch under way, or begins one.
@@ -205,6 +207,7 @@ impl Renewed {
         match fetched {
             Ok(Fetched { reading, life }) => {
                 debug!(credential = self.what(), good_for = ?life.good_for, "a credential was fetched");
+                state.renewals.ok += 1;
                 state.failure = None;
                 state.held = Some(Held {
                     reading: Arc::new(reading),
@@ -216,6 +219,7 @@ impl Renewed {
             }
             Err(error) => {
                 warn!(credential = self.what(), error = %chain(&error), "a credential could not be fetched");
+                state.renewals.failed += 1;
                 state.failure = Some(Failure {
                     at: landed,
                     error: Arc::new(error),
@@ -234,6 +238,11 @@ impl Values {
     pub(super) fn taken_over(&self) -> Self {
         self.state().failure = None;
         self.clone()
+    }
+
+    /// How often they were fetched.
+    pub(super) fn renewals(&self) -> Renewals {
+        self.state().renewals
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -267,6 +276,11 @@ enum Age {
 }
 
 impl Held {
+    fn usable_for(&self) -> Duration {
+        let age = self.begun.elapsed();
+        self.life.last_resort.saturating_sub(age)
+    }
+
     fn age(&self) -> Age {
         let age = self.begun.elapsed();
         let has_been_of_use = self.landed.elapsed() >= LEAST_USE;
@@ -382,7 +396,9 @@ mod tests {
         counter.fails.store(true, Ordering::Relaxed);
         advance(110 * SECOND).await;
         assert_eq!(text(&renewed).await, "1");
-        assert!(renewed.failure().is_some());
+        let (_, usable_for) = renewed.failure().unwrap();
+        let left = LIFE.last_resort - 110 * SECOND;
+        assert!(usable_for <= left && usable_for + 5 * SECOND >= left);
         let fetches = counter.fetches.load(Ordering::Relaxed);
         assert_eq!(text(&renewed).await, "1");
         assert_eq!(
@@ -392,11 +408,14 @@ mod tests {
         );
         advance(100 * SECOND).await;
         assert!(value(&renewed).await.is_err());
+        assert_eq!(renewed.failure().unwrap().1, Duration::ZERO);
         counter.fails.store(false, Ordering::Relaxed);
         assert!(value(&renewed).await.is_err(), "not at once");
         advance(RETRY_AFTER).await;
         assert_eq!(text(&renewed).await, (fetches + 2).to_string());
         assert!(renewed.failure().is_none());
+        let Renewals { ok, failed } = renewed.values.renewals();
+        assert_eq!((ok, failed), (2, 2));
     }
 
     #[tokio::test(start_paused = true)]

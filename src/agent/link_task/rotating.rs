@@ -213,6 +213,7 @@ impl LinkTask {
         }));
         if let Some(key) = &mut self.facts.key {
             key.trouble = Some(why);
+            key.failures = self.rotating.failures;
         }
     }
 
@@ -257,13 +258,18 @@ impl LinkTask {
     }
 
     fn note_key(&mut self, held: &HeldKey) {
-        let is_supported = self.facts.key.as_ref().and_then(|key| key.is_supported);
+        let former = self.facts.key.take();
+        let is_supported = former.as_ref().and_then(|key| key.is_supported);
+        // What failed over the last link is no better for a new one.
+        let failures = self.rotating.failures;
+        let trouble = former.and_then(|key| key.trouble);
         self.facts.key = Some(KeyFacts {
             fingerprint: held.key.public_key().fingerprint(),
             since: held.made_at,
             due_at: None,
             is_supported,
-            trouble: None,
+            trouble: trouble.filter(|_| failures > 0),
+            failures,
         });
         self.schedule_rotation();
     }

@@ -123,6 +123,7 @@ pub fn page(
     credentials(&mut page, status);
     candidates(&mut page, status);
     audit(&mut page, status);
+    disks(&mut page, status);
     process.write(&mut page, started_at);
     page.finish()
 }
@@ -230,6 +231,16 @@ fn calls(page: &mut Page, upstreams: &[Arc<OfUpstream>]) {
             family.sample(&[("upstream", upstream.name()), ("reason", reason)], count);
         }
     }
+    let mut family = page.family(
+        "relay_agent_denials",
+        Kind::Counter,
+        "Calls that the policy denied, by kind of denial.",
+    );
+    for upstream in upstreams {
+        for (kind, count) in upstream.denials.counted() {
+            family.sample(&[("upstream", upstream.name()), ("kind", kind)], count);
+        }
+    }
 }
 
 fn credentials(page: &mut Page, status: &AgentStatus) {
@@ -241,6 +252,20 @@ fn credentials(page: &mut Page, status: &AgentStatus) {
     for upstream in &status.upstreams {
         let troubles = upstream.credential_troubles.len();
         family.sample(&[("upstream", &upstream.name)], troubles);
+    }
+    let mut family = page.family(
+        "relay_agent_credential_fetches",
+        Kind::Counter,
+        "Credentials fetched from commands and token endpoints since they are configured as they are, by outcome.",
+    );
+    for upstream in &status.upstreams {
+        let Some(renewals) = upstream.credential_renewals else {
+            continue;
+        };
+        for (outcome, count) in [("ok", renewals.ok), ("failed", renewals.failed)] {
+            let labels = [("upstream", upstream.name.as_str()), ("outcome", outcome)];
+            family.sample(&labels, count);
+        }
     }
 }
 
@@ -297,6 +322,17 @@ fn audit(page: &mut Page, status: &AgentStatus) {
         "Lines that a further target of the audit log did not take; the file has them.",
     )
     .sample(&[], audit.not_sent);
+}
+
+fn disks(page: &mut Page, status: &AgentStatus) {
+    let mut family = page.family(
+        "relay_agent_disk_free_bytes",
+        Kind::Gauge,
+        "What may still be written to the directory's file system.",
+    );
+    for disk in &status.disks {
+        family.sample(&[("directory", &disk.directory)], disk.free_bytes);
+    }
 }
 
 #[expect(

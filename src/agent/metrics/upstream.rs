@@ -36,13 +36,35 @@ pub const REASONS: [&str; 22] = [
     "not-a-websocket",
     "other",
 ];
-/// Those of them that mean that the upstream was not reached.
+/// Why calls are denied: the words of the policy, and a query that has a parameter which the agent adds.
+pub const DENIALS: [&str; 19] = [
+    "no-rule",
+    "by-rule",
+    "unmet",
+    "needs-body",
+    "override",
+    "unknown-upstream",
+    "not-from-root",
+    "dot-segment",
+    "empty-segment",
+    "encoded-slash",
+    "encoded-delimiter",
+    "backslash",
+    "semicolon",
+    "control-character",
+    "invalid-escape",
+    "encoded-twice",
+    "not-utf8",
+    "own-parameter",
+    "other",
+];
+/// Those of the reasons that mean that the upstream was not reached.
 const NOT_REACHED: [&str; 3] = [
     "upstream-address-prohibited",
     "upstream-unreachable",
     "connect-timeout",
 ];
-/// Those of them that mean that it was.
+/// Those that mean that it was.
 const REACHED: [&str; 4] = [
     "answer-too-long",
     "response-timeout",
@@ -58,6 +80,8 @@ pub struct OfUpstream {
     pub calls: Calls,
     /// Those that the agent answered itself, by reason.
     pub refusals: Words<{ REASONS.len() }>,
+    /// Those that were denied, by kind.
+    pub denials: Words<{ DENIALS.len() }>,
     waiting: AtomicU64,
     is_unreachable: AtomicBool,
     unreachable: Mutex<Option<Unreachable>>,
@@ -76,6 +100,10 @@ pub struct Unreachable {
     pub code: &'static str,
 }
 
+/// Goes with an answer that denies a call: the kind of denial, one of [`DENIALS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DenialKind(pub &'static str);
+
 /// Measures one call, from its beginning to the head of its answer.
 #[derive(Debug)]
 pub struct Meter {
@@ -90,6 +118,7 @@ impl OfUpstream {
             name: name.into(),
             calls: Calls::default(),
             refusals: Words::new(&REASONS),
+            denials: Words::new(&DENIALS),
             waiting: AtomicU64::new(0),
             is_unreachable: AtomicBool::new(false),
             unreachable: Mutex::default(),
@@ -179,6 +208,9 @@ impl Meter {
         match response.extensions().get::<ProblemCode>() {
             Some(ProblemCode(code)) => self.upstream.note_reason(code),
             None => self.upstream.was_reached(),
+        }
+        if let Some(DenialKind(kind)) = response.extensions().get::<DenialKind>() {
+            self.upstream.denials.record(kind);
         }
     }
 }

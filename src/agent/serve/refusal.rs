@@ -9,6 +9,7 @@ use super::quota::QuotaError;
 use crate::agent::addresses::ReachError;
 use crate::agent::audit::{Decision, End, Finish, Outcome};
 use crate::agent::credentials::CredentialError;
+use crate::agent::metrics::upstream::DenialKind;
 use crate::agent::policy::{Denial, Denied};
 use crate::agent::upstream::{ConnectError, UpstreamError};
 use crate::body::Body;
@@ -150,7 +151,28 @@ impl Refusal {
         let mut response = problem.into_response();
         let code = HeaderValue::from_static(code);
         response.headers_mut().insert(RELAY_ERROR, code);
+        if let Some(kind) = self.denial() {
+            response.extensions_mut().insert(DenialKind(kind));
+        }
         response
+    }
+
+    /// The kind of denial, if it is one.
+    fn denial(&self) -> Option<&'static str> {
+        match self {
+            Self::Denied(denial) => Some(denial.reason.word()),
+            Self::Credential(CredentialError::OwnParameter(_)) => Some("own-parameter"),
+            Self::Deactivated
+            | Self::NotSupported
+            | Self::Loop
+            | Self::Gather(_)
+            | Self::Quota(_)
+            | Self::BodyTooLong(..)
+            | Self::AnswerTooLong(_)
+            | Self::Credential(_)
+            | Self::Upstream(_)
+            | Self::Unrecorded(_) => None,
+        }
     }
 
     fn answer(&self) -> Answer {
@@ -366,5 +388,57 @@ const fn connect(error: &ConnectError) -> &'static str {
         ConnectError::Tls(_) => "tls_certificate_error",
         ConnectError::Http(_) => "connection_terminated",
         ConnectError::Address(_) => "proxy_configuration_error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::metrics::upstream::DENIALS;
+    use crate::agent::policy::Ambiguity;
+
+    fn kind(refusal: Refusal) -> Option<DenialKind> {
+        refusal.into_response().extensions().get().copied()
+    }
+
+    #[test]
+    fn a_denial_goes_with_its_kind_and_every_kind_has_a_count_of_its_own() {
+        use Ambiguity as A;
+        let denied = [
+            Denied::UnknownUpstream,
+            Denied::Ambiguous(A::NotFromRoot),
+            Denied::Ambiguous(A::DotSegment),
+            Denied::Ambiguous(A::EmptySegment),
+            Denied::Ambiguous(A::EncodedSlash),
+            Denied::Ambiguous(A::EncodedDelimiter),
+            Denied::Ambiguous(A::Backslash),
+            Denied::Ambiguous(A::Semicolon),
+            Denied::Ambiguous(A::ControlCharacter),
+            Denied::Ambiguous(A::InvalidEscape),
+            Denied::Ambiguous(A::EncodedTwice),
+            Denied::Ambiguous(A::NotUtf8),
+            Denied::Override("x-http-method-override"),
+            Denied::ByRule,
+            Denied::NeedsBody(1),
+            Denied::Unmet,
+            Denied::NoRule,
+        ];
+        let own = CredentialError::OwnParameter("key".to_owned());
+        let refusals = denied.map(|reason| Refusal::Denied(reason.into()));
+        let kinds: Vec<&str> = refusals
+            .into_iter()
+            .chain([Refusal::Credential(own)])
+            .map(|refusal| kind(refusal).unwrap().0)
+            .collect();
+        for kind in &kinds {
+            assert!(DENIALS.contains(kind), "{kind}");
+            assert_eq!(kinds.iter().filter(|it| *it == kind).count(), 1, "{kind}");
+        }
+        assert_eq!(
+            kinds.len(),
+            DENIALS.len() - 1,
+            "all but the word for others"
+        );
+        assert_eq!(kind(Refusal::Loop), None);
     }
 }

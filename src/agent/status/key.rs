@@ -19,6 +19,9 @@ pub struct KeyStatus {
     pub due_at: Option<String>,
     /// Why the last try to replace it failed. The key stays good.
     pub trouble: Option<String>,
+    /// Tries in a row that failed.
+    #[serde(default)]
+    pub failures: u32,
 }
 
 /// What a link task knows of its key.
@@ -34,6 +37,8 @@ pub struct KeyFacts {
     pub is_supported: Option<bool>,
     /// Why the last try to replace it failed.
     pub trouble: Option<String>,
+    /// Tries in a row that failed.
+    pub failures: u32,
 }
 
 impl KeyStatus {
@@ -53,6 +58,7 @@ impl KeyStatus {
             rotation: rotation.to_owned(),
             due_at: facts.due_at.map(text_of),
             trouble: facts.trouble.clone(),
+            failures: facts.failures,
         }
     }
 }

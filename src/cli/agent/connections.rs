@@ -1,6 +1,7 @@
 //! `agent connections`, `activate`, `deactivate`, `remove`.
 
 use std::io::{self, IsTerminal as _};
+use std::time::SystemTime;
 
 use clap::Args;
 use http::Method;
@@ -49,7 +50,7 @@ impl List {
         if self.json {
             return print_json(&list);
         }
-        print(&connection_rows(&list.connections));
+        print(&connection_rows(&list.connections, SystemTime::now()));
         Ok(())
     }
 }

@@ -66,6 +66,16 @@ fn the_relay_itself_is_judged() {
         ]
     );
     seen = well();
+    seen.disks = vec![Room {
+        directory: "/var/lib/relay".into(),
+        free: 1024,
+        size: 1024 * 1024,
+    }];
+    let [nearly_full] = conditions(&seen).try_into().unwrap();
+    assert_eq!(nearly_full.code, "disk-nearly-full");
+    assert!(nearly_full.text.ends_with(": 1 KiB of 1 MiB are left"));
+    assert!(nearly_full.remedy.contains("/var/lib/relay"));
+    seen = well();
     (seen.draining, seen.listeners) = (true, 0);
     assert_eq!(codes(&seen), ["draining"]);
 }

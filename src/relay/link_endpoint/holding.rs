@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -19,6 +20,7 @@ use crate::protocol::control::{
 };
 use crate::protocol::handshake::Introduction;
 use crate::relay::clock;
+use crate::relay::metrics::{Metrics, WEBSOCKET_LOST};
 use crate::relay::record::Side;
 use crate::relay::registry::{Connection, GoAheads, Live};
 
@@ -60,6 +62,8 @@ impl LinkEndpoint {
         if slot.establish(&live).is_err() {
             handle.close(CloseCode::Removed, refusal::REMOVED_HERE);
         }
+        let metrics = &self.shared.metrics;
+        metrics.links_made.fetch_add(1, Ordering::Relaxed);
         let name = connection.name();
         tracing::info!(connection = %name, from = %origin.address, software = %peer.software, "link online");
         if let Err(error) = self
@@ -90,9 +94,10 @@ impl LinkEndpoint {
                 driver.await.unwrap_or(LinkEnd::ClosedHere(CloseCode::Protocol))
             }
             never = telling => match never {},
-            never = watch_the_path(&connection, &handle) => match never {},
+            never = watch_the_path(&connection, &handle, metrics) => match never {},
             never = self.ask_to_move(&peer, &client, &handle) => match never {},
         };
+        metrics.reconnects.record(end.word());
         tracing::info!(connection = %name, reason = %end, "link ended");
     }
 
@@ -196,7 +201,11 @@ async fn cut(handle: &LinkHandle, code: CloseCode, why: &str) -> Infallible {
 }
 
 /// Logs what becomes of the link's WebSockets, and lets calls that wait for one know. Never returns.
-async fn watch_the_path(connection: &Connection, handle: &LinkHandle) -> Infallible {
+async fn watch_the_path(
+    connection: &Connection,
+    handle: &LinkHandle,
+    metrics: &Metrics,
+) -> Infallible {
     let mut path = handle.path();
     loop {
         if path.changed().await.is_err() {
@@ -205,6 +214,7 @@ async fn watch_the_path(connection: &Connection, handle: &LinkHandle) -> Infalli
         match &*path.borrow_and_update() {
             Path::Up | Path::Doubtful => {}
             Path::Away { why } => {
+                metrics.reconnects.record(WEBSOCKET_LOST);
                 tracing::info!(connection = %connection.name(), %why, "the link has no WebSocket; it is kept for the agent to come back");
             }
         }

@@ -1,9 +1,12 @@
 //! The relay's figures as a page of metrics, from its parts and counters. `docs/status.md` lists them all.
 
+use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::Metrics;
 use crate::condition::{Condition, Severity};
+use crate::disk::Room;
 use crate::metric::process::Process;
 use crate::metric::text::{Format, Kind, Page};
 use crate::protocol::frame::Lane;
@@ -63,7 +66,9 @@ pub fn page(
     let all = shared.registry.list();
     write_connections(&mut page, &all);
     write_links(&mut page, &all);
+    write_reconnects(&mut page, &shared.metrics);
     write_calls(&mut page, &shared.metrics);
+    write_disk(&mut page, &shared.config.state_dir);
     process.write(
         &mut page,
         UNIX_EPOCH + Duration::from_secs(shared.started_at),
@@ -119,6 +124,10 @@ fn write_connections(page: &mut Page, all: &[std::sync::Arc<Connection>]) {
     let in_flight: usize = all.iter().map(|one| one.calls_in_flight()).sum();
     page.family("relay_calls_in_flight", Kind::Gauge, "Calls under way.")
         .sample(&[], in_flight);
+    let waiting: usize = all.iter().map(|one| one.calls_waiting()).sum();
+    let help = "Calls that wait for an agent that is on its way back.";
+    page.family("relay_calls_waiting", Kind::Gauge, help)
+        .sample(&[], waiting);
     let help = "Calls of a connection under way.";
     let mut family = page.family("relay_connection_calls_in_flight", Kind::Gauge, help);
     for connection in all.iter().take(MOST_CONNECTIONS) {
@@ -178,6 +187,26 @@ fn write_links(page: &mut Page, all: &[std::sync::Arc<Connection>]) {
             let labels = [("connection", *connection), ("lane", *word)];
             family.sample(&labels, traffic.unacknowledged);
         }
+    }
+}
+
+fn write_reconnects(page: &mut Page, metrics: &Metrics) {
+    let help = "Links made since the start; one that goes on over another WebSocket counts once.";
+    page.family("relay_links_made", Kind::Counter, help)
+        .sample(&[], metrics.links_made.load(Ordering::Relaxed));
+    let help = "Links that lost their WebSocket or ended, by reason.";
+    let mut family = page.family("relay_reconnects", Kind::Counter, help);
+    for (reason, count) in metrics.reconnects.counted() {
+        family.sample(&[("reason", reason)], count);
+    }
+}
+
+fn write_disk(page: &mut Page, state_dir: &Path) {
+    let help = "What may still be written to the directory's file system.";
+    let mut family = page.family("relay_disk_free_bytes", Kind::Gauge, help);
+    for room in Room::of_all([state_dir]) {
+        let directory = room.directory.display().to_string();
+        family.sample(&[("directory", &directory)], room.free);
     }
 }
 

@@ -201,6 +201,14 @@ impl Connection {
         permit.ok().map(CallPermit)
     }
 
+    /// Calls that wait for the link.
+    #[must_use]
+    pub fn calls_waiting(&self) -> usize {
+        self.limits
+            .calls_waiting
+            .saturating_sub(self.waiting.available_permits())
+    }
+
     /// Whether the agent can be reached, for people.
     #[must_use]
     pub fn link_status(&self) -> LinkStatus {

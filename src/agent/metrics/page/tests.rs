@@ -7,8 +7,9 @@ use http::{Method, Request, Response};
 use super::*;
 use crate::agent::lifecycle::Phase;
 use crate::agent::metrics::Metrics;
+use crate::agent::metrics::upstream::DenialKind;
 use crate::agent::state::tests::example;
-use crate::agent::status::{AuditStatus, LinkFacts};
+use crate::agent::status::{AuditStatus, DiskStatus, LinkFacts, RenewalStatus, UpstreamStatus};
 use crate::condition::Condition;
 
 fn status(phase: &Phase) -> AgentStatus {
@@ -38,7 +39,17 @@ fn status(phase: &Phase) -> AgentStatus {
             since: "1970-01-01T00:00:00Z".to_owned(),
         }],
         connections: vec![connection],
-        upstreams: Vec::new(),
+        upstreams: vec![UpstreamStatus {
+            name: "jira".to_owned(),
+            url: "https://jira".to_owned(),
+            rules: 1,
+            calls: Default::default(),
+            credential_troubles: Vec::new(),
+            credentials_not_renewed: Vec::new(),
+            credential_renewals: Some(RenewalStatus { ok: 5, failed: 2 }),
+            unreachable: None,
+            candidate: None,
+        }],
         audit: Some(AuditStatus {
             writable: true,
             since: None,
@@ -50,6 +61,11 @@ fn status(phase: &Phase) -> AgentStatus {
             not_sent: 0,
         }),
         refused_configuration: None,
+        disks: vec![DiskStatus {
+            directory: "/var/lib/relay-agent".to_owned(),
+            free_bytes: 4096,
+            size_bytes: 8192,
+        }],
     }
 }
 
@@ -58,6 +74,9 @@ fn page_of(phase: &Phase) -> String {
     let request = Request::builder().method(Method::POST);
     let request = request.uri("http://jira/x").body(()).unwrap();
     metrics.begin(&request).end(&Response::new(()));
+    let mut denied = Response::new(());
+    denied.extensions_mut().insert(DenialKind("no-rule"));
+    metrics.begin(&request).end(&denied);
     let process = Process {
         resident: Some(8 << 20),
         processor: Some(0.25),
@@ -118,8 +137,12 @@ fn the_page_tells_conditions_traffic_calls_and_what_the_process_costs() {
         "relay_agent_link_round_trip_seconds{connection=\"acme_to_widgets\"} 0.0015",
         "relay_agent_reconnects_total{connection=\"acme_to_widgets\",reason=\"websocket-lost\"} 1",
         "relay_agent_link_sent_bytes_total{connection=\"acme_to_widgets\",lane=\"inward\"} 4096",
-        "relay_agent_calls_total{upstream=\"jira\",method=\"POST\",status=\"2xx\"} 1",
-        "relay_agent_call_duration_seconds_count{upstream=\"jira\"} 1",
+        "relay_agent_calls_total{upstream=\"jira\",method=\"POST\",status=\"2xx\"} 2",
+        "relay_agent_denials_total{upstream=\"jira\",kind=\"no-rule\"} 1",
+        "relay_agent_credential_fetches_total{upstream=\"jira\",outcome=\"ok\"} 5",
+        "relay_agent_credential_fetches_total{upstream=\"jira\",outcome=\"failed\"} 2",
+        "relay_agent_disk_free_bytes{directory=\"/var/lib/relay-agent\"} 4096",
+        "relay_agent_call_duration_seconds_count{upstream=\"jira\"} 2",
         "relay_agent_calls_waiting{upstream=\"(unknown)\"} 0",
         "relay_agent_audit_waiting 3",
         "process_resident_memory_bytes 8388608",

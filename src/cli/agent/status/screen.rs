@@ -4,8 +4,10 @@
 use std::time::SystemTime;
 
 use crate::agent::status::{
-    AgentStatus, AuditStatus, CandidateStatus, ConnectionState, ConnectionStatus, UpstreamStatus,
+    AgentStatus, AuditStatus, CandidateStatus, ConnectionState, ConnectionStatus, KeyStatus,
+    UpstreamStatus,
 };
+use crate::cli::age;
 use crate::cli::health::headline;
 use crate::cli::output::{printable, table};
 use crate::cli::terminal::Look;
@@ -14,13 +16,9 @@ use crate::cli::terminal::Look;
 pub(super) fn screen(status: &AgentStatus, look: &Look, now: SystemTime) -> String {
     let mut text = headline(&status.conditions, &well(status), look, now);
     text.push('\n');
-    let state = if status.draining {
-        "stopping"
-    } else {
-        "running"
-    };
+    let stopping = if status.draining { " stopping" } else { "" };
     let daemon = format!(
-        "{} {state}, process {}, since {}, log level {}",
+        "{}{stopping}, process {}, since {}, log level {}",
         printable(&status.software),
         status.process_id,
         printable(&status.started_at),
@@ -28,11 +26,15 @@ pub(super) fn screen(status: &AgentStatus, look: &Look, now: SystemTime) -> Stri
     );
     text.push_str(&look.wrap(&daemon, "    "));
     text.push('\n');
-    push_lines(&mut text, look, &connection_table(&status.connections));
+    push_lines(&mut text, look, &connection_table(&status.connections, now));
     for connection in &status.connections {
         if let Some(remark) = last_cut(connection) {
             text.push_str(&look.wrap(&remark, "    "));
         }
+    }
+    if let Some(keys) = key_table(&status.connections, now) {
+        text.push('\n');
+        push_lines(&mut text, look, &keys);
     }
     text.push('\n');
     push_lines(&mut text, look, &upstream_table(&status.upstreams));
@@ -59,8 +61,11 @@ pub(super) fn well(status: &AgentStatus) -> String {
 }
 
 /// The connections as a table, and below it a line for each that someone should look at.
-pub(in crate::cli::agent) fn connection_rows(connections: &[ConnectionStatus]) -> String {
-    let mut text = connection_table(connections);
+pub(in crate::cli::agent) fn connection_rows(
+    connections: &[ConnectionStatus],
+    now: SystemTime,
+) -> String {
+    let mut text = connection_table(connections, now);
     for connection in connections {
         text.push_str(&remarks(connection));
     }
@@ -79,7 +84,7 @@ fn push_lines(text: &mut String, look: &Look, lines: &str) {
     }
 }
 
-fn connection_table(connections: &[ConnectionStatus]) -> String {
+fn connection_table(connections: &[ConnectionStatus], now: SystemTime) -> String {
     if connections.is_empty() {
         return "No connections yet. Accept an invitation with: agent accept\n".to_owned();
     }
@@ -91,8 +96,8 @@ fn connection_table(connections: &[ConnectionStatus]) -> String {
                 connection.public_side.clone(),
                 state_of(connection).to_owned(),
                 connection.link.status.clone(),
-                last_seen(connection),
-                connection.relay_url.clone(),
+                last_seen(connection, now),
+                relay_of(connection).to_owned(),
             ]
         })
         .collect();
@@ -102,12 +107,57 @@ fn connection_table(connections: &[ConnectionStatus]) -> String {
     )
 }
 
-fn last_seen(connection: &ConnectionStatus) -> String {
+/// Where the relay is, without what all have in common: the column is narrow.
+fn relay_of(connection: &ConnectionStatus) -> &str {
+    let url = connection.relay_url.as_str();
+    url.strip_prefix("https://").unwrap_or(url)
+}
+
+fn last_seen(connection: &ConnectionStatus, now: SystemTime) -> String {
     if connection.link.is_online() {
         return "now".to_owned();
     }
-    let last_seen = &connection.link.last_seen;
-    last_seen.clone().unwrap_or_else(|| "never".to_owned())
+    match &connection.link.last_seen {
+        None => "never".to_owned(),
+        Some(time) => match age::since(time, now) {
+            Some(ago) => format!("{} ago", age::in_words(ago)),
+            None => time.clone(),
+        },
+    }
+}
+
+/// The identity keys that are known: how old they are, and when they are replaced.
+fn key_table(connections: &[ConnectionStatus], now: SystemTime) -> Option<String> {
+    let known = connections
+        .iter()
+        .filter_map(|connection| Some((&connection.name, connection.key.as_ref()?)));
+    let rows: Vec<[String; 4]> = known
+        .map(|(name, key)| {
+            let age = age::since(&key.since, now).map_or_else(String::new, age::in_words);
+            [
+                name.clone(),
+                key.fingerprint.clone(),
+                age,
+                next_rotation(key, now),
+            ]
+        })
+        .collect();
+    let headings = ["KEY OF", "FINGERPRINT", "AGE", "NEXT ROTATION"];
+    (!rows.is_empty()).then(|| table(headings, &rows))
+}
+
+fn next_rotation(key: &KeyStatus, now: SystemTime) -> String {
+    let due_at = key.due_at.as_deref();
+    match (key.rotation.as_str(), due_at) {
+        ("automatic", Some(due_at)) => match age::until(due_at, now) {
+            Some(left) => format!("in {}", age::in_words(left)),
+            None => "due".to_owned(),
+        },
+        ("by-hand", _) => "by hand: agent rotate".to_owned(),
+        ("failing", _) => "fails, and is tried again".to_owned(),
+        ("unsupported", _) => "none: the relay is too old".to_owned(),
+        (word, _) => word.to_owned(),
+    }
 }
 
 /// What somebody should know of a connection: why its link is not up, how it was last cut, who has its identity.

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::agent::conditions;
-use crate::agent::status::{Cut, Duplicate, LinkStatus, RefusedConfiguration, UnreachableStatus};
+use crate::agent::status::{
+    Cut, DiskStatus, Duplicate, LinkStatus, NotRenewedStatus, RefusedConfiguration,
+    UnreachableStatus,
+};
 use crate::cli::golden;
 use crate::condition::{Ledger, verdict};
 
@@ -31,7 +34,14 @@ fn connection(name: &str) -> ConnectionStatus {
         state: ConnectionState::Active,
         deactivated_here: false,
         deactivated_there: false,
-        key: None,
+        key: Some(KeyStatus {
+            fingerprint: text("0a1b-2c3d-4e5f-6071"),
+            since: text("2025-12-20T14:00:00Z"),
+            rotation: text("automatic"),
+            due_at: Some(text("2026-01-19T16:00:00Z")),
+            trouble: None,
+            failures: 0,
+        }),
         link: LinkStatus {
             status: text("online"),
             since: Some(text("2026-01-01T10:00:00Z")),
@@ -61,6 +71,8 @@ fn upstream() -> UpstreamStatus {
         rules: 3,
         calls: [(text("2xx"), 1204), (text("4xx"), 3)].into(),
         credential_troubles: Vec::new(),
+        credentials_not_renewed: Vec::new(),
+        credential_renewals: None,
         unreachable: None,
         candidate: None,
     }
@@ -89,6 +101,7 @@ fn agent(connections: Vec<ConnectionStatus>) -> AgentStatus {
             not_sent: 0,
         }),
         refused_configuration: None,
+        disks: Vec::new(),
     }
 }
 
@@ -186,6 +199,60 @@ fn an_agent_of_which_much_is_the_matter_shows_the_worst_first() {
 }
 
 #[test]
+fn credentials_keys_and_disks_that_will_be_a_trouble_are_told_before_they_are() {
+    let mut failing = connection("acme_to_widgets");
+    let key = failing.key.as_mut().unwrap();
+    key.rotation = text("failing");
+    (key.trouble, key.failures) = (Some(text("No space left on device (os error 28)")), 4);
+    let mut status = agent(vec![failing]);
+    status.upstreams[0].credentials_not_renewed = vec![NotRenewedStatus {
+        why: text("/usr/bin/vault gave no credential: it ended with 2"),
+        usable_until: text("2026-01-01T14:52:00Z"),
+    }];
+    status.disks = vec![DiskStatus {
+        directory: text("/var/lib/relay-agent"),
+        free_bytes: 12 << 20,
+        size_bytes: 40 << 30,
+    }];
+    let screen = shown("agent-status-soon", status);
+    assert!(screen.starts_with("3 warnings: "), "{screen}");
+    for words in [
+        "12 MiB of 40 GiB",
+        "fails, and is tried again",
+        "2026-01-01T14:52:00Z",
+    ] {
+        assert!(screen.contains(words), "{words}: {screen}");
+    }
+}
+
+#[test]
+fn a_key_is_shown_with_its_age_and_when_it_is_replaced() {
+    let key = connection("acme").key.unwrap();
+    let next = |rotation: &str, due_at: Option<&str>| {
+        let key = KeyStatus {
+            rotation: text(rotation),
+            due_at: due_at.map(text),
+            ..key.clone()
+        };
+        next_rotation(&key, now())
+    };
+    assert_eq!(
+        next("automatic", Some("2026-01-19T16:00:00Z")),
+        "in 18 days"
+    );
+    assert_eq!(next("automatic", Some("2026-01-01T14:00:00Z")), "due");
+    assert_eq!(next("by-hand", None), "by hand: agent rotate");
+    assert_eq!(next("unsupported", None), "none: the relay is too old");
+    assert_eq!(next("unknown", None), "unknown");
+    let table = key_table(&[connection("acme")], now()).unwrap();
+    let row = table.lines().nth(1).unwrap();
+    assert_eq!(row, "acme    0a1b-2c3d-4e5f-6071  12 days  in 18 days");
+    let mut none = connection("acme");
+    none.key = None;
+    assert_eq!(key_table(&[none], now()), None);
+}
+
+#[test]
 fn a_new_agent_says_what_comes_next() {
     let mut status = agent(Vec::new());
     status.upstreams = Vec::new();
@@ -240,7 +307,7 @@ fn colours_mark_the_words_that_matter_and_nothing_else() {
 
 #[test]
 fn the_list_of_connections_shows_a_reason_and_what_comes_next() {
-    let list = connection_rows(&[down("acme", "no-link-dns", "no route\x1b[2J")]);
+    let list = connection_rows(&[down("acme", "no-link-dns", "no route\x1b[2J")], now());
     assert!(list.contains("no route"), "{list}");
     assert!(list.contains("next try at 2026-01-01T14:30:05Z"), "{list}");
     assert!(!list.contains('\x1b'), "{list}");
