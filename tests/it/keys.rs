@@ -1,5 +1,8 @@
 //! The life of an agent's identity key: rotated under load, at every crash, over two relays; revoked; copied.
 
+mod aged;
+mod revocation;
+
 use std::fs;
 use std::path::PathBuf;
 

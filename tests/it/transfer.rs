@@ -69,6 +69,29 @@ async fn a_backup_leaves_the_agent_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_backup_that_is_used_elsewhere_while_the_agent_runs_is_refused_and_the_agent_goes_on() {
+    let mut scene = scene().await;
+    let file = path_in(scene.relay.home().directory(), "export");
+    scene.agent.stop().await;
+    let kept = agent(scene.agent.home(), &["export", "--keep", "--to", &file]).await;
+    kept.succeeded();
+    scene.agent.go_on().await;
+    scene.agent.until_online(CONNECTION).await;
+    let new = AgentHome::new("");
+    agent(&new, &["import", &file]).await.succeeded();
+    let second = TestAgent::at(new).await;
+    second
+        .until(CONNECTION, |one| {
+            one.link.trouble.as_deref() == Some("no-link-duplicate")
+        })
+        .await;
+    assert!(scene.agent.is_online(CONNECTION).await);
+    let connection = scene.agent.connection(CONNECTION).await.unwrap();
+    assert_eq!(connection.link.links_made, 1);
+    assert_eq!(scene.caller().await.get("/").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_copy_on_another_machine_does_not_run_until_it_is_adopted() {
     let mut scene = scene().await;
     scene.agent.stop().await;
