@@ -119,6 +119,7 @@ pub fn page(
     .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     conditions(&mut page, status);
     links(&mut page, &status.connections);
+    keys(&mut page, &status.connections);
     calls(&mut page, upstreams);
     credentials(&mut page, status);
     candidates(&mut page, status);
@@ -183,6 +184,32 @@ fn links(page: &mut Page, connections: &[ConnectionStatus]) {
                 family.sample(&labels, (series.value)(crossed));
             }
         }
+    }
+}
+
+fn keys(page: &mut Page, connections: &[ConnectionStatus]) {
+    let known = || {
+        let all = connections.iter();
+        all.filter_map(|one| Some((one.name.as_str(), one.key.as_ref()?)))
+    };
+    let mut family = page.family(
+        "relay_agent_key_since_seconds",
+        Kind::Gauge,
+        "Since when the identity key is the connection's, in seconds since 1970.",
+    );
+    for (name, key) in known() {
+        let since = humantime::parse_rfc3339(&key.since).ok();
+        if let Some(since) = since.and_then(|it| it.duration_since(SystemTime::UNIX_EPOCH).ok()) {
+            family.sample(&[("connection", name)], since.as_secs());
+        }
+    }
+    let mut family = page.family(
+        "relay_agent_key_rotation_failures",
+        Kind::Gauge,
+        "Tries in a row to replace the identity key that failed.",
+    );
+    for (name, key) in known() {
+        family.sample(&[("connection", name)], key.failures);
     }
 }
 

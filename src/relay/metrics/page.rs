@@ -68,6 +68,7 @@ pub fn page(
     write_links(&mut page, &all);
     write_reconnects(&mut page, &shared.metrics);
     write_calls(&mut page, &shared.metrics);
+    write_certificate(&mut page, shared);
     write_disk(&mut page, &shared.config.state_dir);
     process.write(
         &mut page,
@@ -198,6 +199,15 @@ fn write_reconnects(page: &mut Page, metrics: &Metrics) {
     let mut family = page.family("relay_reconnects", Kind::Counter, help);
     for (reason, count) in metrics.reconnects.counted() {
         family.sample(&[("reason", reason)], count);
+    }
+}
+
+fn write_certificate(page: &mut Page, shared: &Shared) {
+    let help = "When the certificate in use expires, in seconds since 1970; absent where TLS ends elsewhere.";
+    let mut family = page.family("relay_certificate_expires_seconds", Kind::Gauge, help);
+    let expires_at = shared.tls.as_ref().and_then(|tls| tls.health().expires_at);
+    if let Some(since_1970) = expires_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
+        family.sample(&[], since_1970.as_secs());
     }
 }
 

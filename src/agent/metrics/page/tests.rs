@@ -9,7 +9,9 @@ use crate::agent::lifecycle::Phase;
 use crate::agent::metrics::Metrics;
 use crate::agent::metrics::upstream::DenialKind;
 use crate::agent::state::tests::example;
-use crate::agent::status::{AuditStatus, DiskStatus, LinkFacts, RenewalStatus, UpstreamStatus};
+use crate::agent::status::{
+    AuditStatus, DiskStatus, KeyStatus, LinkFacts, RenewalStatus, UpstreamStatus,
+};
 use crate::condition::Condition;
 
 fn status(phase: &Phase) -> AgentStatus {
@@ -20,6 +22,14 @@ fn status(phase: &Phase) -> AgentStatus {
     };
     facts.count("websocket-lost");
     let mut connection = ConnectionStatus::of(&example("acme_to_widgets"), phase, &facts);
+    connection.key = Some(KeyStatus {
+        fingerprint: "0a1b-2c3d-4e5f-6071".to_owned(),
+        since: "1970-01-01T01:00:00Z".to_owned(),
+        rotation: "failing".to_owned(),
+        due_at: None,
+        trouble: Some("no space".to_owned()),
+        failures: 3,
+    });
     connection.link.round_trip_us = Some(1_500);
     connection.link.inward.bytes_sent = 4096;
     AgentStatus {
@@ -136,6 +146,8 @@ fn the_page_tells_conditions_traffic_calls_and_what_the_process_costs() {
         "relay_agent_conditions{severity=\"warning\"} 1",
         "relay_agent_link_round_trip_seconds{connection=\"acme_to_widgets\"} 0.0015",
         "relay_agent_reconnects_total{connection=\"acme_to_widgets\",reason=\"websocket-lost\"} 1",
+        "relay_agent_key_since_seconds{connection=\"acme_to_widgets\"} 3600",
+        "relay_agent_key_rotation_failures{connection=\"acme_to_widgets\"} 3",
         "relay_agent_link_sent_bytes_total{connection=\"acme_to_widgets\",lane=\"inward\"} 4096",
         "relay_agent_calls_total{upstream=\"jira\",method=\"POST\",status=\"2xx\"} 2",
         "relay_agent_denials_total{upstream=\"jira\",kind=\"no-rule\"} 1",
