@@ -18,6 +18,16 @@ pub fn in_words(duration: Duration) -> String {
     format!("{seconds} s")
 }
 
+/// When somebody was last seen, from a time of the status: `28 min ago`, or `never`.
+#[must_use]
+pub fn seen(time: Option<&str>, now: SystemTime) -> String {
+    match time.map(|time| (time, since(time, now))) {
+        None => "never".to_owned(),
+        Some((_, Some(ago))) => format!("{} ago", in_words(ago)),
+        Some((time, None)) => time.to_owned(),
+    }
+}
+
 /// How long before `now` a time of the status was; nothing where it cannot be read. A clock that was set back makes
 /// nothing younger than now.
 #[must_use]
@@ -61,5 +71,8 @@ mod tests {
         assert_eq!(until("2026-01-01T15:30:00Z", now), Some(hour));
         assert_eq!(until("2026-01-01T13:30:00Z", now), None);
         assert_eq!((since("x", now), until("", now)), (None, None));
+        assert_eq!(seen(Some("2026-01-01T13:30:00Z"), now), "60 min ago");
+        assert_eq!(seen(Some("yesterday"), now), "yesterday");
+        assert_eq!(seen(None, now), "never");
     }
 }

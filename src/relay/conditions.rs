@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use self::code::Code;
 use super::api::views::ConnectionView;
 use super::metrics::Happened;
+use super::store::WriteTrouble;
 use crate::condition::Finding;
 use crate::disk::Room;
 use crate::link::tls::server::CertificateHealth;
@@ -27,6 +28,8 @@ pub struct Seen {
     pub draining: bool,
     /// Whether its database answers.
     pub store_answers: bool,
+    /// Why the last change did not reach the disk.
+    pub store_trouble: Option<WriteTrouble>,
     /// The room that there is for its state.
     pub disks: Vec<Room>,
     /// Listeners that accept.
@@ -58,6 +61,10 @@ pub fn of(seen: &Seen, now: SystemTime) -> Vec<Finding> {
     }
     if !seen.store_answers {
         findings.push(Code::StoreSilent.found(""));
+    }
+    if let Some(WriteTrouble { since, why }) = &seen.store_trouble {
+        let finding = Code::StoreNotWritten.found("");
+        findings.push(finding.details(why.as_str()).since(Some(*since)));
     }
     for disk in seen.disks.iter().filter(|disk| disk.is_short()) {
         let finding = Code::DiskNearlyFull.found(disk.directory.display().to_string());

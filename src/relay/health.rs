@@ -43,6 +43,7 @@ pub async fn look(shared: &Shared) -> Vec<Condition> {
     let seen = Seen {
         draining: shared.shutdown.is_draining(),
         store_answers: answers.await.unwrap_or(false),
+        store_trouble: shared.store.trouble(),
         disks: Room::of_all([shared.config.state_dir.as_path()]),
         listeners: metrics.listeners(),
         is_trial: matches!(shared.config.tls, TlsMode::SelfSigned),

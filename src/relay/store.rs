@@ -31,6 +31,7 @@ mod connections;
 mod invitations;
 mod migrations;
 mod tokens;
+mod trouble;
 
 use std::fs::OpenOptions;
 use std::io;
@@ -46,6 +47,9 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::agent_keys::{FormerKey, KeyEnd, Rotation};
 pub use self::connections::Insertion;
 pub use self::invitations::{Redeemer, Redemption, Reissue, Revocation};
+pub use self::trouble::WriteTrouble;
+
+use self::trouble::Troubles;
 
 /// Removed connections that are remembered; the oldest go first. About 300 bytes each.
 pub const TOMBSTONES_KEPT: usize = 10_000;
@@ -59,6 +63,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Store {
     jobs: mpsc::Sender<Job>,
+    troubles: Troubles,
 }
 
 enum Job {
@@ -152,12 +157,21 @@ impl Store {
                 drop(closing);
             })
             .map_err(|source| StoreError::Open { path, source })?;
-        Ok(Self { jobs })
+        Ok(Self {
+            jobs,
+            troubles: Troubles::default(),
+        })
     }
 
     /// Whether the thread still answers.
     pub async fn is_healthy(&self) -> bool {
         self.run("answer", |_| Ok(())).await.is_ok()
+    }
+
+    /// Why the last change did not reach the disk, while none has since.
+    #[must_use]
+    pub fn trouble(&self) -> Option<WriteTrouble> {
+        self.troubles.now()
     }
 
     /// A number that changes whenever another process has changed the database.
@@ -189,7 +203,9 @@ impl Store {
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
+        let troubles = self.troubles.clone();
         let job = Box::new(move |database: &mut Connection| {
+            let before = database.total_changes();
             let result = database
                 .transaction_with_behavior(TransactionBehavior::Immediate)
                 .and_then(|transaction| {
@@ -197,6 +213,11 @@ impl Store {
                     transaction.commit()?;
                     Ok(value)
                 });
+            match &result {
+                Err(error) => troubles.failed(error),
+                Ok(_) if database.total_changes() > before => troubles.written(),
+                Ok(_) => {}
+            }
             // The asker may have gone; the job is done all the same.
             let _ = reply.send(result.map_err(|source| StoreError::sqlite(doing, source)));
         });
@@ -312,6 +333,43 @@ mod tests {
             seen += 1;
         }
         assert!(seen >= 2);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_does_not_reach_the_disk_is_remembered_until_one_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        // As full as a disk can be.
+        let bound = |pages: u32| {
+            store.run("be bounded", move |transaction| {
+                transaction.pragma_update(None, "max_page_count", pages)
+            })
+        };
+        let fill = || {
+            store.run("be filled", |transaction| {
+                transaction.execute_batch(
+                    "CREATE TABLE IF NOT EXISTS filler (bytes BLOB); INSERT INTO filler VALUES (zeroblob(1000000));",
+                )
+            })
+        };
+        bound(1).await.unwrap();
+        assert_eq!(store.trouble(), None);
+        fill().await.unwrap_err();
+        let trouble = store.trouble().unwrap();
+        assert!(trouble.why.contains("full"), "{trouble:?}");
+        // Whoever only reads does not know better, and a mistake of the asker is no trouble of the disk.
+        assert!(store.is_healthy().await);
+        store
+            .run("err", |it| {
+                it.execute_batch("INSERT INTO nothing VALUES (1)")
+            })
+            .await
+            .unwrap_err();
+        fill().await.unwrap_err();
+        assert_eq!(store.trouble().unwrap().since, trouble.since);
+        bound(1_000_000).await.unwrap();
+        fill().await.unwrap();
+        assert_eq!(store.trouble(), None);
     }
 
     #[tokio::test]

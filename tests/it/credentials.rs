@@ -286,6 +286,48 @@ async fn what_a_token_endpoint_says_is_told_here_and_not_to_callers() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_not_renewed_is_told_as_that_while_it_is_still_good() {
+    let count = AtomicUsize::new(0);
+    let endpoint = Upstream::new(move |_| {
+        let answer = match count.fetch_add(1, Ordering::Relaxed) {
+            0 => Response::new(body::full(
+                r#"{"access_token":"token-1","token_type":"bearer","expires_in":3600}"#,
+            )),
+            _ => Response::builder()
+                .status(503)
+                .body(body::full("out of order"))
+                .unwrap(),
+        };
+        Box::pin(std::future::ready(Ok(answer)))
+    })
+    .await;
+    let count = AtomicUsize::new(0);
+    let upstream = Upstream::new(move |_| {
+        // The first refusal makes the agent ask for another one.
+        let status = match count.fetch_add(1, Ordering::Relaxed) {
+            0 => 401,
+            _ => 200,
+        };
+        let answer = Response::builder().status(status).body(body::full("done"));
+        Box::pin(std::future::ready(Ok(answer.unwrap())))
+    })
+    .await;
+    let scene = TokenScene::new(endpoint, upstream).await;
+    assert_eq!(scene.get().await.status, 401);
+    assert_eq!(scene.agent.status().await.health, "ok");
+    assert_eq!(scene.get().await.status, 200);
+    let status = scene.agent.status().await;
+    let [condition] = status.conditions.try_into().unwrap();
+    assert_eq!(condition.code, "credential-not-renewed");
+    assert!(condition.text.contains("it answered 503"), "{condition:?}");
+    let [of_upstream] = status.upstreams.try_into().unwrap();
+    assert_eq!(of_upstream.credential_troubles, [""; 0]);
+    assert_eq!(of_upstream.credentials_not_renewed.len(), 1);
+    let renewals = of_upstream.credential_renewals.unwrap();
+    assert_eq!((renewals.ok, renewals.failed), (1, 1));
+}
+
+#[tokio::test]
 async fn a_call_does_not_wait_longer_than_for_a_connection_and_the_token_comes_all_the_same() {
     let gate = Arc::new(Notify::new());
     let waiting = Arc::clone(&gate);

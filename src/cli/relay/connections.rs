@@ -1,11 +1,12 @@
 //! `relay initiate`, `connections`, `activate`, `deactivate`, `remove`, `invitation`.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::Method;
 use serde_json::{Value, json};
 
 use super::arguments::Initiate;
+use crate::cli::age;
 use crate::cli::daemon::{Daemon, url_encode};
 use crate::cli::exit_code::Failure;
 use crate::cli::output::{note, print, print_json, printable, table};
@@ -185,41 +186,5 @@ fn last_seen(connection: &ConnectionView, now: SystemTime) -> String {
     if connection.link.status == "online" {
         return "now".to_owned();
     }
-    let Some(at) = &connection.last_seen_at else {
-        return "never".to_owned();
-    };
-    match humantime::parse_rfc3339(at) {
-        Ok(time) => ago(now.duration_since(time).unwrap_or(Duration::ZERO).as_secs()),
-        Err(_) => at.clone(),
-    }
-}
-
-/// How long ago something was, in one or two words.
-fn ago(seconds: u64) -> String {
-    const MINUTE: u64 = 60;
-    const HOUR: u64 = 60 * MINUTE;
-    const DAY: u64 = 24 * HOUR;
-    match seconds {
-        0..MINUTE => "just now".to_owned(),
-        MINUTE..HOUR => format!("{} min ago", seconds / MINUTE),
-        HOUR..DAY => format!("{} h ago", seconds / HOUR),
-        DAY.. => match seconds / DAY {
-            1 => "1 day ago".to_owned(),
-            days => format!("{days} days ago"),
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_told_in_words() {
-        assert_eq!(ago(3), "just now");
-        assert_eq!(ago(61), "1 min ago");
-        assert_eq!(ago(2 * 3600), "2 h ago");
-        assert_eq!(ago(30 * 3600), "1 day ago");
-        assert_eq!(ago(72 * 3600), "3 days ago");
-    }
+    age::seen(connection.last_seen_at.as_deref(), now)
 }

@@ -66,6 +66,15 @@ fn the_relay_itself_is_judged() {
         ]
     );
     seen = well();
+    seen.store_trouble = Some(WriteTrouble {
+        since: time_of("2026-01-01T13:00:00Z").unwrap(),
+        why: "database or disk is full".to_owned(),
+    });
+    let [not_written] = conditions(&seen).try_into().unwrap();
+    assert_eq!(not_written.code, "store-not-written");
+    assert_eq!(not_written.since, "2026-01-01T13:00:00Z");
+    assert!(not_written.text.ends_with(": database or disk is full"));
+    seen = well();
     seen.disks = vec![Room {
         directory: "/var/lib/relay".into(),
         free: 1024,

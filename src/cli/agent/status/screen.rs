@@ -117,13 +117,7 @@ fn last_seen(connection: &ConnectionStatus, now: SystemTime) -> String {
     if connection.link.is_online() {
         return "now".to_owned();
     }
-    match &connection.link.last_seen {
-        None => "never".to_owned(),
-        Some(time) => match age::since(time, now) {
-            Some(ago) => format!("{} ago", age::in_words(ago)),
-            None => time.clone(),
-        },
-    }
+    age::seen(connection.link.last_seen.as_deref(), now)
 }
 
 /// The identity keys that are known: how old they are, and when they are replaced.
