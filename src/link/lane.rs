@@ -4,6 +4,7 @@
 //! WebSocket. While the driver is not being polled writes gather, so the frames of many callers leave in one write.
 
 use std::io;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -200,7 +201,10 @@ impl LaneStream {
         .await;
     }
 
-    fn write(&self, cx: &Context<'_>, slices: &[&[u8]]) -> Poll<io::Result<usize>> {
+    fn write<S>(&self, cx: &Context<'_>, slices: &[S]) -> Poll<io::Result<usize>>
+    where
+        S: Deref<Target = [u8]>,
+    {
         let mut state = self.shared.lock();
         if state.has_ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -267,9 +271,7 @@ impl AsyncWrite for LaneStream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // HTTP/2 hands over at most a few dozen slices: heads and pieces of bodies.
-        let slices: Vec<&[u8]> = slices.iter().map(|slice| &**slice).collect();
-        self.write(cx, &slices)
+        self.write(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -29,8 +29,9 @@ pub(super) const STEP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Allocated for each socket at once, so it is what an idle link costs; large messages grow it on their way.
 const READ_BUFFER: usize = 4 * 1024;
-/// Frames are gathered up to this before a write: as much as TLS takes at once.
-const WRITE_BUFFER: usize = 64 * 1024;
+/// Frames are gathered up to this before a write. Less than a full frame of the session, which so leaves at once and alone:
+/// it is as much as TLS takes at once, and what stood before it in the buffer would leave its end to a write of its own.
+const WRITE_BUFFER: usize = 60 * 1024;
 
 /// What the kernel may hold that TCP cannot send yet (`TCP_NOTSENT_LOWAT`): two writes. A small call
 /// then waits 10 ms behind a large one at 100 Mbit/s, not behind megabytes of socket buffer.

@@ -8,11 +8,14 @@ use bytes::{Bytes, BytesMut};
 
 use super::Violation;
 use super::flight::Flight;
-use crate::protocol::frame::{DATA_HEADER, Lane, MAX_PAYLOAD, data_header};
+use crate::protocol::frame::{DATA_HEADER, Lane, data_header};
 
+/// The payload of a full frame. With its own header and that of the WebSocket (at the most eight bytes for so many, RFC 6455,
+/// section 5.2) it fills four TLS records of 16 KiB: with a byte more each frame would cost a fifth record, and a write and a read of its own.
+pub(super) const FULL_PAYLOAD: usize = 4 * 16 * 1024 - 8 - DATA_HEADER;
 /// How many written bytes may wait for the WebSocket. Two frames: one on its way and one to follow;
 /// more would only make a small call queue behind a large one (HTTP/2 above is fair, this queue is not).
-const MAX_PENDING: usize = 2 * MAX_PAYLOAD;
+const MAX_PENDING: usize = 2 * FULL_PAYLOAD;
 /// The first allocation of a frame: an ordinary small call with its HTTP/2 framing.
 const SMALL_FRAME: usize = 2 * 1024;
 /// How many frames may be unacknowledged, so that a window of tiny ones costs little more than itself.
@@ -93,16 +96,16 @@ impl Outgoing {
         let mut rest = &bytes[..taken];
         while !rest.is_empty() {
             if self.open.is_empty() {
-                let room = rest.len().max(self.usual).clamp(SMALL_FRAME, MAX_PAYLOAD);
+                let room = rest.len().max(self.usual).clamp(SMALL_FRAME, FULL_PAYLOAD);
                 self.open.reserve(DATA_HEADER + room);
                 self.open.extend_from_slice(&data_header(self.lane));
             }
-            let space = DATA_HEADER + MAX_PAYLOAD - self.open.len();
+            let space = DATA_HEADER + FULL_PAYLOAD - self.open.len();
             let (now, later) = rest.split_at(rest.len().min(space));
             self.open.extend_from_slice(now);
             rest = later;
-            if self.open.len() == DATA_HEADER + MAX_PAYLOAD {
-                self.usual = MAX_PAYLOAD;
+            if self.open.len() == DATA_HEADER + FULL_PAYLOAD {
+                self.usual = FULL_PAYLOAD;
                 let whole = std::mem::take(&mut self.open);
                 self.pending.push_back(whole.freeze());
             }

@@ -14,8 +14,8 @@ use tokio_util::io::poll_read_buf;
 
 use super::writes::Writes;
 
-/// How much is read at once: four full TLS records.
-const READ_SIZE: usize = 64 * 1024;
+/// How much is read at once: four full TLS records, which is a full frame of a link, and the head of the next.
+const READ_SIZE: usize = 68 * 1024;
 /// A reader that asks for as much as a full TLS record gets it without a copy.
 const LARGE_ENOUGH: usize = 16 * 1024;
 /// How much [`ReadAhead::look`] reads: an ordinary request's head.

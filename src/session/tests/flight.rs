@@ -6,7 +6,7 @@ use super::super::flight::{Flight, LEAST};
 use super::super::incoming::ACK_EARLY;
 use super::*;
 
-const FRAME: u64 = MAX_PAYLOAD as u64;
+const FRAME: u64 = FULL_PAYLOAD as u64;
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// A sender that always has something to send, a path, and a reader that takes so many bytes a second.
