@@ -221,7 +221,8 @@ impl Listener {
                         routes: Arc::clone(&routes),
                         shutdown: shutdown.clone(),
                     };
-                    shutdown.spawn(socket.serve());
+                    // Boxed here, for a task's future is moved several times on its way.
+                    shutdown.spawn(Box::pin(socket.serve()));
                 }
                 Err(error) => {
                     routes.shared.metrics.accepts_failed.hit();

@@ -49,6 +49,8 @@ pub(super) struct Strict<S = Stream> {
     waiting: Vec<u8>,
     /// How much of `waiting` may be handed on.
     approved: usize,
+    /// Whether closing the socket tells the other side all that there is to tell of the end.
+    ends_by_closing: bool,
 }
 
 /// Where in which message the bytes are.
@@ -98,8 +100,15 @@ impl<S> Strict<S> {
             framing: Framing::default(),
             waiting: Vec::new(),
             approved: 0,
+            ends_by_closing: false,
         };
         (strict, watch)
+    }
+
+    /// Leaves the end of HTTP to the closing of the socket, which follows at once: for TCP alone, since TLS has a word of
+    /// its own for it. A system call less for each connection.
+    pub(super) const fn end_by_closing(&mut self) {
+        self.ends_by_closing = true;
     }
 
     /// Whether bytes pass without a look.
@@ -301,7 +310,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(context)
+        let this = self.get_mut();
+        // A tunnel may end in one direction and go on in the other.
+        if this.ends_by_closing && !this.is_tunnel() {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.inner).poll_shutdown(context)
     }
 }
 

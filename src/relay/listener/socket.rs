@@ -130,7 +130,11 @@ impl Socket {
         let connection = if is_http2 {
             connection::http2(stream, context.into_service())
         } else {
-            let (stream, watch) = Strict::new(stream);
+            let is_plain = matches!(stream, Stream::Plain(_));
+            let (mut stream, watch) = Strict::new(stream);
+            if is_plain {
+                stream.end_by_closing();
+            }
             context.watch = Some(watch);
             connection::http1(stream, context.into_service())
         };

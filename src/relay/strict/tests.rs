@@ -193,3 +193,23 @@ proptest! {
         prop_assert!(count <= heads, "{text:?}: {count} of {heads}");
     }
 }
+
+#[tokio::test]
+async fn only_a_socket_whose_closing_says_it_all_is_not_shut_down_first_and_a_tunnel_always_is() {
+    let ended = async |ends_by_closing: bool, is_tunnel: bool| {
+        let (mut near, far) = tokio::io::duplex(64);
+        let (mut strict, watch) = Strict::new(far);
+        if ends_by_closing {
+            strict.end_by_closing();
+        }
+        if is_tunnel {
+            watch.becomes_tunnel();
+        }
+        strict.shutdown().await.unwrap();
+        let read = futures_util::FutureExt::now_or_never(near.read(&mut [0; 8]));
+        read.map(Result::unwrap) == Some(0)
+    };
+    assert!(ended(false, false).await);
+    assert!(!ended(true, false).await);
+    assert!(ended(true, true).await);
+}
