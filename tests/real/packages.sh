@@ -1,6 +1,7 @@
 #!/bin/bash
 # The packages, made from this build: installed in a clean Debian machine with its own systemd, upgraded while calls are
-# under way, removed, installed again, purged. Then the .rpm ones by rpm, in a root of their own.
+# under way, removed, installed again, purged. Then the .rpm ones by rpm: in a root of their own, where they find nothing,
+# and on that machine, where they are upgraded while calls are under way.
 #
 # File systems are mounted in a namespace of this script's own, so nothing is left behind.
 if [ "${IN_OWN_MOUNTS:-}" != yes ] && [ "$(id -u)" = 0 ] && unshare --mount true 2>/dev/null; then
@@ -31,7 +32,8 @@ wait_until 20 listening 8080 beside || give_up "the service starts"
 FILES="bin/PROGRAM lib/systemd/system/UNIT.service lib/systemd/system/UNIT.socket lib/sysusers.d/NAME.conf lib/tmpfiles.d/NAME.conf
     share/man/man1/PROGRAM.1.gz share/bash-completion/completions/PROGRAM share/zsh/vendor-completions/_PROGRAM
     share/fish/vendor_completions.d/PROGRAM.fish share/doc/NAME/copyright share/doc/NAME/third-party-licences
-    share/doc/NAME/bom.cdx.json share/doc/NAME/docs/install.md"
+    share/doc/NAME/bom.cdx.json share/doc/NAME/docs/install.md share/doc/NAME/docs/alerts.yml share/doc/NAME/docs/status.schema.json
+    share/doc/NAME/docs/dashboards/relay-agent.json share/doc/NAME/config/policy.test.toml share/doc/NAME/config/agent.toml"
 # complete PROGRAM UNIT NAME: nothing is missing, and the configuration belongs to the administrator.
 complete() {
     local file package=$work/packages/$3_0.1.0_amd64.deb
@@ -58,8 +60,22 @@ for name in ("tokio", "rustls", "aws-lc-sys"):
     assert re.search(rf"^Of .*\b{name} ", text, re.M), name
 PYTHON
 }
+# linked NAME: no link from one of its documents to another leads nowhere.
+linked() {
+    local unpacked=$work/unpacked-$1
+    dpkg-deb -x "$work/packages/$1_0.1.0_amd64.deb" "$unpacked" && python3 - "$unpacked/usr/share/doc/$1" <<'PYTHON'
+import pathlib, re, sys
+documents = sorted(pathlib.Path(sys.argv[1]).rglob("*.md"))
+links = [(one, link) for one in documents for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", one.read_text())]
+# The licence is in the file that each distribution has for it.
+broken = [(one, link) for one, link in links if link != "LICENSE" and not (one.parent / link).exists()]
+assert len(links) > 50 and not broken, broken
+PYTHON
+}
 check "the agent's package has all it should" complete agent relay-agent relay-agent
 check "the relay's package has all it should" complete relay relay relay-agent-relay
+check "links in the agent's documents lead somewhere" linked relay-agent
+check "links in the relay's documents lead somewhere" linked relay-agent-relay
 check "the agent's manual page, licences and bill of materials" documented agent
 check "the relay's manual page, licences and bill of materials" documented relay
 
@@ -84,22 +100,29 @@ connected() {
 }
 check "configured and connected: calls pass" connected
 
-# upgraded NAME UNIT: a call of six seconds and callers who ask without a pause live through it.
+# How often systemd has started the agent.
+starts() { on journalctl -q --no-pager -u relay-agent | grep -c 'Starting relay-agent.service'; }
+handed_over() { [ "$(starts)" -ge 1 ] && [ "$(starts)" = "$starts_before" ]; }
+# upgraded UNIT COMMAND...: a call of six seconds and callers who ask without a pause live through it.
 upgraded() {
-    local before long
-    before=$(main_pid "$2")
+    local unit=$1 before long
+    shift
+    before=$(main_pid "$unit")
+    starts_before=$(starts)
     asks after/6 >"$work/long.txt" 2>&1 &
     long=$!
     sleep 1
-    under_load 1 on dpkg -i "/packages/$1_0.1.1_amd64.deb" || return 1
+    under_load 1 on "$@" || return 1
     wait "$long" && grep -qx "the right body" "$work/long.txt" || { cat "$work/long.txt"; return 1; }
-    [ "$(on systemctl is-active "$2")" = active ] && [ "$(main_pid "$2")" != "$before" ]
+    [ "$(on systemctl is-active "$unit")" = active ] && [ "$(main_pid "$unit")" != "$before" ]
 }
 # One that was accepted just before, and asks just after, is told that the relay stops.
 allowed_answer='"delivery":"not-sent"'
-check "the relay upgraded: a call under way finishes, others are answered or safe to repeat" upgraded relay-agent-relay relay
+check "the relay upgraded: a call under way finishes, others are answered or safe to repeat" \
+    upgraded relay dpkg -i /packages/relay-agent-relay_0.1.1_amd64.deb
 allowed_answer=
-check "the agent upgraded: a call under way finishes, and no other fails" upgraded relay-agent relay-agent
+check "the agent upgraded: a call under way finishes, and no other fails" upgraded relay-agent dpkg -i /packages/relay-agent_0.1.1_amd64.deb
+check "it handed over to the new program, and was not restarted" handed_over
 kept_configuration() { on grep -q authority.pem /etc/relay-agent/agent.toml && on grep -q 127.0.0.1:8443 /etc/relay-agent/relay.toml; }
 check "upgrades keep the configuration" kept_configuration
 
@@ -149,4 +172,32 @@ by_rpm() {
         ' _ "$machine_root" "$work/packages"
 }
 check "the .rpm packages: installed, upgraded, erased" by_rpm
+
+# Debian's rpm asks to be told that this is meant; that systemd is there, its database does not know.
+rpm_on() { on rpm --force-debian --nodeps "$@"; }
+# The user is there already, from the .deb.
+rpm_installed() {
+    on rm -rf /etc/relay-agent &&
+        rpm_on -i /packages/relay-agent-0.1.0.x86_64.rpm /packages/relay-agent-relay-0.1.0.x86_64.rpm &&
+        [ "$(on systemctl is-active relay-agent)" = inactive ] &&
+        [ "$(on stat -c '%U %G %a' /etc/relay-agent/agent.toml)" = "root relay-agent 640" ] &&
+        [ "$(on stat -c '%U %G %a' /etc/relay-agent/tls)" = "root relay 750" ] || return 1
+    configure_both && on systemctl enable --now relay-agent relay && connect_both main && wait_until 30 answered
+}
+rpm_erased() {
+    rpm_on -e relay-agent relay-agent-relay && ! on test -e /usr/bin/agent && ! on test -e /usr/bin/relay &&
+        [ "$(on systemctl is-active relay-agent)" != active ] && [ "$(on systemctl is-active relay)" != active ] &&
+        on test -e /etc/relay-agent/agent.toml.rpmsave && on test -e /var/lib/relay-agent/connections &&
+        ! on find /etc/systemd -name 'relay*' | grep .
+}
+check "installed by rpm, started and connected: calls pass" rpm_installed
+allowed_answer='"delivery":"not-sent"'
+check "the relay upgraded by rpm: a call under way finishes, others are answered or safe to repeat" \
+    upgraded relay rpm --force-debian --nodeps -U /packages/relay-agent-relay-0.1.1.x86_64.rpm
+allowed_answer=
+check "the agent upgraded by rpm: a call under way finishes, and no other fails" \
+    upgraded relay-agent rpm --force-debian --nodeps -U /packages/relay-agent-0.1.1.x86_64.rpm
+check "it handed over to the new program, and was not restarted (rpm)" handed_over
+check "upgrades by rpm keep the configuration" kept_configuration
+check "erased by rpm: both end, configuration and connections stay" rpm_erased
 [ $failed -eq 0 ] || on journalctl -q --no-pager -o short-monotonic -u relay-agent -u relay >"${REAL_TESTS_JOURNAL:-/dev/null}"

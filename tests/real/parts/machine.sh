@@ -2,8 +2,8 @@
 # A small Debian machine with its own systemd, for scripts that install the packages: a clean root under an overlay in
 # memory, in namespaces of its own, without any network but loopback. Sourced after harness.sh.
 
-# From the registry of Debian: what the packages need, and a library that shifts a program's clock.
-MACHINE_PACKAGES=systemd,systemd-sysv,dbus,ca-certificates,libfaketime
+# From the registry of Debian: what the packages need, the other distributions' rpm, and a library that shifts a program's clock.
+MACHINE_PACKAGES=systemd,systemd-sysv,dbus,ca-certificates,rpm,libfaketime
 
 # need_machine: everything that a machine needs, or the script is skipped.
 need_machine() {
@@ -14,7 +14,7 @@ need_machine() {
     local suite
     # The same Debian where this is one: the programs need its C library.
     suite=$(. /etc/os-release && [ "$ID" = debian ] && echo "$VERSION_CODENAME")
-    machine_root=$cache/debian-${suite:=bookworm}-1
+    machine_root=$cache/debian-${suite:=bookworm}-2
     # The mark says that a former attempt came to its end.
     if [ ! -e "$machine_root.complete" ]; then
         rm -rf --one-file-system "$machine_root"
