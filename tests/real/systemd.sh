@@ -124,8 +124,27 @@ restarts_whole() {
 # A call on a connection that was accepted just before is told that the relay stops; it is safe to repeat.
 allowed_answer='"delivery":"not-sent"'
 check "restart of the relay: a call under way finishes, new ones wait or are safe to repeat" restarts_whole relay
-check "restart of the agent: a call under way finishes, new ones are answered or safe to repeat" restarts_whole relay-agent
 allowed_answer=
+check "restart of the agent: a call under way finishes, and new ones wait for it" restarts_whole relay-agent
+# Each command asks at the admin socket, which systemd keeps open. One that is about to stop may say so.
+commands_wait() {
+    rm -f "$work/asked" "$work/restarted"
+    while [ ! -e "$work/restarted" ]; do
+        on "$1" status >/dev/null 2>>"$work/asked"
+        echo asked >>"$work/asked"
+    done &
+    local asking=$!
+    sleep 1
+    on systemctl restart "$2"
+    local status=$?
+    sleep 1
+    touch "$work/restarted"
+    wait $asking
+    sort "$work/asked" | uniq -c
+    [ $status = 0 ] && [ "$(grep -c asked "$work/asked")" -ge 3 ] && ! grep -vE '^asked$|is stopping' "$work/asked"
+}
+check "commands that ask meanwhile wait for the agent" commands_wait agent relay-agent
+check "commands that ask meanwhile wait for the relay" commands_wait relay relay
 
 killed() {
     local before
@@ -282,7 +301,7 @@ check "a socket unit that the configuration does not agree with is told" refuses
 
 # probed UNIT PROGRAM USER STATE OTHERS-STATE: everything that the probe tries is denied in the unit's sandbox, but for what must work.
 probed() {
-    local unit=$1 program=$2 others=$3 said=$work/probe-$2.txt
+    local unit=$1 program=$2 others=$3 said=$work/probe-$2.txt namespace
     shift 3
     on systemctl stop "$unit" "$unit.socket"
     drop_in "$unit" probe Type=oneshot ExecReload= ExecStart= "ExecStart=/usr/bin/perl /parts/denied.pl $others" \
@@ -291,7 +310,11 @@ probed() {
     on cat /run/probe.txt >"$said"
     on rm -f /run/probe.txt
     no_drop_in "$unit" probe
-    [ "$(grep -c ' denied' "$said")" -ge 48 ] && grep ' allowed' "$said" | sort >"$said.allowed"
+    [ "$(grep -c ' denied' "$said")" -ge 63 ] && grep ' allowed' "$said" | sort >"$said.allowed"
+    # Mounts and shared memory of its own, not those of the machine.
+    for namespace in mnt ipc; do
+        grep -q "^$namespace $namespace:" "$said" && ! grep -qx "$namespace $(on readlink /proc/1/ns/$namespace)" "$said" || { cat "$said"; return 1; }
+    done
     printf '%s\n' "$@" | sort | diff - <(sed 's/ allowed.*//' "$said.allowed") && return
     cat "$said"
     return 1
@@ -300,8 +323,10 @@ probed() {
 sees() {
     local said=$work/probe-root.txt
     on perl /parts/denied.pl /var/lib/relay >"$said"
-    [ "$(grep -c ' allowed' "$said")" -ge 40 ] || { cat "$said"; return 1; }
+    [ "$(grep -c ' allowed' "$said")" -ge 55 ] || { cat "$said"; return 1; }
 }
+# What everybody may read, but for a sandbox: a file in a home, one in /tmp, and the device of zeros by another name.
+on sh -c 'for place in /home /tmp; do echo probe >$place/denied-probe; chmod 644 $place/denied-probe; done; mknod -m 666 /dev/denied-probe c 1 5'
 check "the probe sees what root may do without a sandbox" sees
 # Ports are denied by BPF, which not every systemd is built with.
 ports=()

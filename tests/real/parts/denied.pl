@@ -1,6 +1,8 @@
 # What a process may not do within a unit's sandbox: tries each thing, and says `NAME denied` or `NAME allowed`.
 # usage: denied.pl OTHERS-STATE     a folder of another user's
 #
+# The machine has /home/denied-probe, /tmp/denied-probe and /dev/denied-probe, which everybody may read but for a sandbox.
+#
 # Perl, because every Debian has it. System calls are those of x86_64. Nothing here does harm where it is allowed: calls
 # that would change the machine get arguments that fail later.
 
@@ -59,6 +61,9 @@ writes("write-cgroup", "/sys/fs/cgroup/cgroup.procs");
 reads("read-shadow", "/etc/shadow");
 reads("read-home-of-root", "/root/.profile");
 reads("read-state-of-another", "$others_state");
+reads("read-homes", "/home/denied-probe");
+reads("read-temporary-files-of-others", "/tmp/denied-probe");
+reads("device-that-all-may-read", "/dev/denied-probe");
 reads("device-of-kernel-log", "/dev/kmsg");
 reads("device-of-terminals", "/dev/tty0");
 reads("process-of-another", "/proc/1/status");
@@ -75,6 +80,13 @@ told("socket-vsock", \%REFUSALS, socket(my $vsock, 40, SOCK_STREAM, 0));
 
 # Memory that can be written and run: four kilobytes, private and anonymous.
 call("memory-write-and-run", 9, 0, 4096, 7, 0x22, -1, 0);
+
+# The same in two steps: memory that was written becomes such as can be run.
+{
+    my $memory = syscall(9, 0, 4096, 3, 0x22, -1, 0);
+    call("memory-made-executable", 10, $memory, 4096, 5);
+    call("memory-made-executable-by-key", 329, $memory, 4096, 5, -1);
+}
 
 # System calls.
 call("ptrace", 101, 16, 0, 0, 0);
@@ -95,6 +107,14 @@ call("key-ring", 250, 0, -3, 1);
 call("lock-memory", 149, 0, 0);
 call("personality", 135, 0x0008);
 call("process-memory-of-another", 310, 1, 0, 0, 0, 0, 0);
+call("write-process-memory-of-another", 311, $$, 0, 0, 0, 0, 0);
+call("log-of-the-kernel", 103, 10, 0, 0);
+call("own-priority", 141, 0, 0, 0);
+call("own-processor", 203, 0, 8, pack("Q", ~0));
+call("asynchronous-input", 206, 1, my $context = pack("Q", 0));
+call("rings-of-input", 425, 1, my $ring = "\0" x 120);
+call("accounting", 163, "/nowhere");
+call("join-namespace", 308, -1, 0x40000000);
 call("file-handles", 304, 0, 0, 0);
 call("io-permissions", 173, 0, 0, 0);
 # A priority that there is not: a process that really got one could starve.
@@ -112,6 +132,20 @@ if (sysopen(my $file, $path, O_WRONLY | O_CREAT, 0600)) {
 } else {
     print "write-state denied ($!)\n";
 }
+# What is created without a mode of its own.
+if (sysopen(my $file, $path, O_WRONLY | O_CREAT, 0666)) {
+    my $mode = (stat $file)[2];
+    print "files-for-others ", ($mode & 077 ? "allowed" : "denied"), "\n";
+    unlink $path;
+}
+
+# Calls of another architecture, here x32: the filter ends who makes them; without it there may be no such calls, or there are.
+{
+    my $child = fork // die "no child: $!";
+    if ($child == 0) { syscall(0x40000000 + 39); exit 0 }
+    waitpid $child, 0;
+    print "calls-of-another-architecture ", (($? & 127) == 31 ? "denied" : "allowed"), "\n";
+}
 
 # What the kernel says of the process.
 open(my $status, "<", "/proc/self/status") or die "no status: $!";
@@ -119,6 +153,12 @@ my %status = map { /^(\w+):\s*(\S+)/ ? ($1 => $2) : () } <$status>;
 print "capabilities-$_ ", ($status{$_} =~ /^0+$/ ? "denied" : "allowed ($status{$_})"), "\n" for qw(CapInh CapPrm CapEff CapBnd CapAmb);
 print "new-privileges ", ($status{NoNewPrivs} ? "denied" : "allowed"), "\n";
 print "all-system-calls ", ($status{Seccomp} == 2 ? "denied" : "allowed"), "\n";
+
+open(my $limits, "<", "/proc/self/limits") or die "no limits: $!";
+my ($core) = map { /^Max core file size\s+(\S+)/ ? $1 : () } <$limits>;
+print "dump-memory ", ($core eq "0" ? "denied" : "allowed ($core)"), "\n";
+# Which mounts and shared memory it sees: told apart by who reads this.
+print "$_ ", readlink("/proc/self/ns/$_"), "\n" for qw(mnt ipc);
 
 # After this, where it is allowed, the process is nobody.
 call("unshare-users", 272, 0x10000000);
