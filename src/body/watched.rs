@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use super::length;
+
 /// What became of asking a body for its next frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
@@ -26,6 +28,9 @@ pub enum Seen {
 pub trait Watcher {
     /// The body was asked. After the end this may be told once more.
     fn saw(&mut self, seen: Seen);
+
+    /// A frame with so many bytes passes.
+    fn passed(&mut self, _bytes: u64) {}
 }
 
 /// A watched body.
@@ -71,6 +76,9 @@ where
             Poll::Ready(Some(Ok(_))) => Seen::Frame,
         };
         self.watcher.saw(seen);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.watcher.passed(length(frame));
+        }
         polled
     }
 
@@ -95,11 +103,15 @@ pub(crate) mod tests {
     use crate::body::BodyError;
 
     #[derive(Default)]
-    struct Notes(Vec<Seen>);
+    struct Notes(Vec<Seen>, Vec<u64>);
 
     impl Watcher for &mut Notes {
         fn saw(&mut self, seen: Seen) {
             self.0.push(seen);
+        }
+
+        fn passed(&mut self, bytes: u64) {
+            self.1.push(bytes);
         }
     }
 
@@ -130,7 +142,7 @@ pub(crate) mod tests {
         drop(sender);
         assert!(body.frame().await.is_none());
         let expected = [Seen::Nothing, Seen::Frame, Seen::Failure, Seen::End];
-        assert_eq!(notes.0, expected);
+        assert_eq!((notes.0.as_slice(), &*notes.1), (&expected[..], &[1][..]));
     }
 
     #[tokio::test]
@@ -138,7 +150,7 @@ pub(crate) mod tests {
         let mut notes = Notes::default();
         let mut body = Watched::new(Full::new(Bytes::from("all")), &mut notes);
         assert!(body.frame().await.unwrap().is_ok());
-        assert_eq!(notes.0, [Seen::End]);
+        assert_eq!((&*notes.0, &*notes.1), (&[Seen::End][..], &[3][..]));
     }
 
     #[test]

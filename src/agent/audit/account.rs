@@ -14,11 +14,12 @@ use http::Response;
 use http_body::Body as _;
 use tokio::time::Sleep;
 
-use super::body::{Held, Received};
+use super::body::{Held, Received, Tally};
 use super::desk::{Desk, Note, Unavailable};
 use super::entry::{Asked, End, Entry, Named, Which};
 use super::line::{Candidate, Finish};
 use crate::agent::policy::Permitted;
+use crate::body::watched::Watched;
 use crate::body::{self, Body};
 use crate::tunnel::{TunnelEnd, Tunnelled};
 
@@ -75,7 +76,7 @@ impl Account {
 
     /// The body of the request, counted as it is passed on.
     pub fn received<B>(&self, body: B) -> Received<B> {
-        Received::new(body, Arc::clone(&self.entry))
+        Watched::new(body, Tally(Arc::clone(&self.entry)))
     }
 
     /// The agent itself answers. Returns when that is written down.

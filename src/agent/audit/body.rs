@@ -13,14 +13,15 @@ use super::account::Account;
 use super::desk::Unavailable;
 use super::entry::{Entry, Which};
 use super::line::Finish;
+use crate::body::watched::{Seen, Watched, Watcher};
 use crate::body::{Body, BodyError, length};
 
 /// The body of a request: what passes is counted.
+pub type Received<B> = Watched<B, Tally>;
+
+/// Counts what passes of the body of a request.
 #[derive(Debug)]
-pub struct Received<B> {
-    body: B,
-    entry: Arc<Entry>,
-}
+pub struct Tally(pub(super) Arc<Entry>);
 
 /// The body of an answer, whose end is held until it is written down.
 #[derive(Debug)]
@@ -42,34 +43,12 @@ enum State {
     Done,
 }
 
-impl<B> Received<B> {
-    pub(super) const fn new(body: B, entry: Arc<Entry>) -> Self {
-        Self { body, entry }
-    }
-}
+impl Watcher for Tally {
+    fn saw(&mut self, _: Seen) {}
 
-impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Received<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            let count = &self.entry.request_bytes;
-            count.fetch_add(length(frame), Ordering::Relaxed);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    fn passed(&mut self, bytes: u64) {
+        let count = &self.0.request_bytes;
+        count.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
