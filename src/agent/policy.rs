@@ -15,8 +15,6 @@
 //! What was matched is what is sent, byte for byte. A path that two programs could read differently
 //! (see [`Ambiguity`]) is refused before any rule is looked at.
 
-#[cfg(test)]
-mod attacks;
 mod condition;
 mod cover;
 mod explain;

@@ -5,6 +5,7 @@ mod corpus;
 mod http2;
 mod recorder;
 mod sender;
+mod verdicts;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

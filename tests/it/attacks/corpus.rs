@@ -10,23 +10,25 @@ const PASSED: &str = "200";
 
 #[derive(Deserialize)]
 pub(super) struct Corpus {
-    denied: BTreeMap<String, Vec<String>>,
-    allowed: Allowed,
-    headers: Headers,
+    /// By the reason.
+    pub(super) denied: BTreeMap<String, Vec<String>>,
+    pub(super) allowed: Allowed,
+    pub(super) headers: Headers,
     raw: Vec<Raw>,
     http2: Vec<Http2>,
 }
 
 #[derive(Deserialize)]
-struct Allowed {
-    requests: Vec<String>,
+pub(super) struct Allowed {
+    pub(super) requests: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct Headers {
-    denied: Vec<String>,
-    allowed: Vec<String>,
-    dropped: Vec<String>,
+pub(super) struct Headers {
+    pub(super) denied: Vec<String>,
+    pub(super) allowed: Vec<String>,
+    /// Allowed, and lost on the way.
+    pub(super) dropped: Vec<String>,
 }
 
 #[derive(Deserialize)]

@@ -1,40 +1,16 @@
-//! The corpus of requests that try to be something else, `tests/vectors/policy/attacks.toml`: what the
-//! policy alone says to their paths and headers. `tests/it/attacks.rs` sends them.
+//! What the policy alone says to the paths and headers of the corpus, and why.
 
-use std::collections::BTreeMap;
-
-use config::{Config, File, FileFormat};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use serde::Deserialize;
+use relay_agent::agent::policy::{Asked, Policy, Rule, decide};
 
-use super::{Asked, Policy, Rule, decide};
+use super::corpus::Corpus;
 
 /// The corpus with this many requests, so that none is lost unnoticed.
 const AT_LEAST: usize = 270;
 
-#[derive(Deserialize)]
-struct Corpus {
-    denied: BTreeMap<String, Vec<String>>,
-    allowed: Allowed,
-    headers: Headers,
-}
-
-#[derive(Deserialize)]
-struct Allowed {
-    requests: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Headers {
-    denied: Vec<String>,
-    allowed: Vec<String>,
-    /// Allowed, and lost on the way.
-    dropped: Vec<String>,
-}
-
 #[test]
 fn every_request_of_the_corpus_has_its_verdict() {
-    let corpus = corpus();
+    let corpus = Corpus::read();
     let none = HeaderMap::new();
     let mut requests = 0;
     let mut wrong = Vec::new();
@@ -69,13 +45,6 @@ fn header(line: &str) -> HeaderMap {
     let name: HeaderName = name.parse().unwrap();
     let value: HeaderValue = value.trim().parse().unwrap();
     HeaderMap::from_iter([(name, value)])
-}
-
-fn corpus() -> Corpus {
-    let text = include_str!("../../../tests/vectors/policy/attacks.toml");
-    let file = File::from_str(text, FileFormat::Toml);
-    let whole = Config::builder().add_source(file).build().unwrap();
-    whole.try_deserialize().unwrap()
 }
 
 /// The rules that the corpus names.
