@@ -162,13 +162,10 @@ async fn what_was_fetched_outlives_a_reload_until_it_is_configured_otherwise() {
         )
     };
     let key = async |credentials: &Credentials| {
-        let permitted = permitted("/");
-        let (outgoing, _) = credentials
-            .equip(&permitted, HeaderMap::new())
+        let (headers, _) = equip_with(credentials, "/", HeaderMap::new())
             .await
             .unwrap();
-        let value = outgoing.into_head().2.remove(HEADER).unwrap();
-        value.to_str().unwrap().to_owned()
+        headers[HEADER].to_str().unwrap().to_owned()
     };
     let first = secrets.open(&lines("")).unwrap();
     assert_eq!(key(&first).await, "value-1");
@@ -197,13 +194,7 @@ fn a_caller_cannot_spell_a_header_that_is_set_here_another_way() {
     headers.insert("x_key", HeaderValue::from_static("the caller's"));
     headers.insert("x_other", HeaderValue::from_static("1"));
     headers.insert("trailer", HeaderValue::from_static("X-Key, x_key, x-sum"));
-    let permitted = permitted("/");
-    let (outgoing, _) = credentials
-        .equip(&permitted, headers)
-        .now_or_never()
-        .unwrap()
-        .unwrap();
-    let (_, _, headers) = outgoing.into_head();
+    let (headers, _) = at_once(&credentials, "/", headers).unwrap();
     let mut left: Vec<_> = headers.iter().collect();
     left.sort_by_key(|(name, _)| name.as_str());
     let left: Vec<_> = left
@@ -354,23 +345,35 @@ fn permitted(path: &str) -> Permitted {
     decide(&policy, &Asked::get("jira", &path)).unwrap()
 }
 
-fn equip(credentials: &Credentials, path: &str) -> (HeaderMap, Shield) {
+/// The headers that a call to this path with these goes out with, and what keeps its secrets back.
+async fn equip_with(
+    credentials: &Credentials,
+    path: &str,
+    headers: HeaderMap,
+) -> Result<(HeaderMap, Shield), CredentialError> {
     let permitted = permitted(path);
-    let (outgoing, shield) = credentials
-        .equip(&permitted, HeaderMap::new())
+    let (outgoing, shield) = credentials.equip(&permitted, headers).await?;
+    Ok((outgoing.into_head().2, shield))
+}
+
+/// The same, where nothing has to be fetched.
+fn at_once(
+    credentials: &Credentials,
+    path: &str,
+    headers: HeaderMap,
+) -> Result<(HeaderMap, Shield), CredentialError> {
+    equip_with(credentials, path, headers)
         .now_or_never()
         .unwrap()
-        .unwrap();
-    (outgoing.into_head().2, shield)
+}
+
+fn equip(credentials: &Credentials, path: &str) -> (HeaderMap, Shield) {
+    at_once(credentials, path, HeaderMap::new()).unwrap()
 }
 
 fn key(credentials: &Credentials) -> Result<HeaderValue, CredentialError> {
-    let permitted = permitted("/");
-    let (outgoing, _) = credentials
-        .equip(&permitted, HeaderMap::new())
-        .now_or_never()
-        .unwrap()?;
-    Ok(outgoing.into_head().2.remove(HEADER).unwrap())
+    let (headers, _) = at_once(credentials, "/", HeaderMap::new())?;
+    Ok(headers[HEADER].clone())
 }
 
 fn forget_the_last_look(credentials: &Credentials) {
