@@ -42,10 +42,28 @@ pub enum TunnelEnd {
     Closed,
     /// Nothing moved for as long as was allowed.
     Idle,
-    /// One of the streams broke.
-    Broken(io::Error),
+    /// This stream broke.
+    Broken(Side, io::Error),
     /// A direction had more bytes than it may have.
     TooLong(TooLong),
+}
+
+/// One of the streams of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The first.
+    First,
+    /// The second.
+    Second,
+}
+
+/// How many bytes have passed so far, for whoever asks while they pass.
+#[derive(Debug, Clone, Copy)]
+pub struct Passed<'a> {
+    /// From the first stream to the second.
+    pub forth: &'a AtomicU64,
+    /// From the second stream to the first.
+    pub back: &'a AtomicU64,
 }
 
 /// How many bytes may pass; nothing: any number.
@@ -71,17 +89,29 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    copy_within(first, second, idle, Bounds::NONE).await
+    let (forth, back) = (AtomicU64::new(0), AtomicU64::new(0));
+    let passed = Passed {
+        forth: &forth,
+        back: &back,
+    };
+    copy_within(first, second, idle, Bounds::NONE, passed).await
 }
 
-/// The same within bounds: the tunnel breaks off with the first byte beyond them, which does not pass.
-pub async fn copy_within<A, B>(first: A, second: B, idle: Duration, bounds: Bounds) -> Tunnelled
+/// The same within bounds: the tunnel breaks off with the first byte beyond them, which does not pass. What passes is
+/// added to `passed` as it does.
+pub async fn copy_within<A, B>(
+    first: A,
+    second: B,
+    idle: Duration,
+    bounds: Bounds,
+    passed: Passed<'_>,
+) -> Tunnelled
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let forth = Meter::new(bounds.forth);
-    let back = Meter::new(bounds.back);
+    let forth = Meter::new(bounds.forth, passed.forth);
+    let back = Meter::new(bounds.back, passed.back);
     let mut first = Metered::new(first, &forth);
     let mut second = Metered::new(second, &back);
     let copying =
@@ -92,7 +122,8 @@ where
             Ok(_) => TunnelEnd::Closed,
             Err(error) => match forth.overrun().or_else(|| back.overrun()) {
                 Some(too_long) => TunnelEnd::TooLong(too_long),
-                None => TunnelEnd::Broken(error),
+                None if first.has_broken => TunnelEnd::Broken(Side::First, error),
+                None => TunnelEnd::Broken(Side::Second, error),
             },
         },
         () = still_for(idle, &forth, &back) => TunnelEnd::Idle,
@@ -105,7 +136,7 @@ where
 }
 
 /// Ends when neither meter has moved for `idle`, or for a moment once one of them has ended.
-async fn still_for(idle: Duration, forth: &Meter, back: &Meter) {
+async fn still_for(idle: Duration, forth: &Meter<'_>, back: &Meter<'_>) {
     loop {
         let is_half_closed = forth.has_ended() || back.has_ended();
         let limit = if is_half_closed {
@@ -127,8 +158,8 @@ async fn still_for(idle: Duration, forth: &Meter, back: &Meter) {
 }
 
 /// Counts the bytes that one stream yields, and remembers when it last did.
-struct Meter {
-    bytes: AtomicU64,
+struct Meter<'a> {
+    bytes: &'a AtomicU64,
     most: Option<u64>,
     has_overrun: AtomicBool,
     last_moved: Mutex<Instant>,
@@ -136,10 +167,10 @@ struct Meter {
     ended: Notify,
 }
 
-impl Meter {
-    fn new(most: Option<u64>) -> Self {
+impl<'a> Meter<'a> {
+    fn new(most: Option<u64>, bytes: &'a AtomicU64) -> Self {
         Self {
-            bytes: AtomicU64::new(0),
+            bytes,
             most,
             has_overrun: AtomicBool::new(false),
             last_moved: Mutex::new(Instant::now()),
@@ -194,15 +225,26 @@ impl Meter {
     }
 }
 
-/// A stream whose reads are metered.
+/// A stream whose reads are metered, and of which it is known that it broke.
 struct Metered<'a, S> {
     stream: S,
-    meter: &'a Meter,
+    meter: &'a Meter<'a>,
+    has_broken: bool,
 }
 
 impl<'a, S> Metered<'a, S> {
-    const fn new(stream: S, meter: &'a Meter) -> Self {
-        Self { stream, meter }
+    const fn new(stream: S, meter: &'a Meter<'a>) -> Self {
+        Self {
+            stream,
+            meter,
+            has_broken: false,
+        }
+    }
+
+    /// What the stream said, with a note where it is that it broke.
+    fn noted<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.has_broken |= matches!(polled, Poll::Ready(Err(_)));
+        polled
     }
 }
 
@@ -214,6 +256,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<'_, S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let polled = self.noted(polled);
         let count = buffer.filled().len() - before;
         if let Err(too_long) = self.meter.admits(count) {
             buffer.set_filled(before);
@@ -234,15 +277,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<'_, S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.noted(polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let polled = Pin::new(&mut self.stream).poll_flush(context);
+        self.noted(polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let polled = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.noted(polled)
     }
 }
 
@@ -273,7 +319,14 @@ mod tests {
             back: None,
         };
         let idle = Duration::from_secs(60);
-        let tunnel = tokio::spawn(copy_within(near, far, idle, bounds));
+        let tunnel = tokio::spawn(async move {
+            let (forth, back) = (AtomicU64::new(0), AtomicU64::new(0));
+            let passed = Passed {
+                forth: &forth,
+                back: &back,
+            };
+            copy_within(near, far, idle, bounds, passed).await
+        });
         upstream.write_all(b"as much as one likes").await.unwrap();
         assert_eq!(read(&mut caller, 20).await, b"as much as one likes");
         caller.write_all(b"hello").await.unwrap();

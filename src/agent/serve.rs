@@ -173,7 +173,7 @@ impl Calls {
         let answer = match ended {
             Ok(Answer::Passed(response)) => account.pass(self.pass_on(response)).await,
             Ok(Answer::Switched(response, tunnel)) => {
-                let recorded = account.switch(response.status()).await;
+                let recorded = account.switch().await;
                 recorded.map(|()| {
                     tokio::spawn(tunnel.carry(account));
                     self.pass_on(response)

@@ -1,5 +1,7 @@
 //! The audit log of a whole agent: every call is in it once, before its answer is whole, and it is whole itself.
 
+mod websockets;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::Response;
+use http::{Response, StatusCode};
 use http_body::Body as _;
 use tokio::time::Sleep;
 
@@ -21,7 +21,7 @@ use super::line::{Candidate, Finish};
 use crate::agent::policy::Permitted;
 use crate::body::watched::Watched;
 use crate::body::{self, Body};
-use crate::tunnel::{TunnelEnd, Tunnelled};
+use crate::tunnel::{Passed, Side, TunnelEnd};
 
 /// The end of an answer waits so long for its line. Writing takes microseconds; where it takes longer than
 /// this the disk does not answer, and the caller should not wait for it for ever.
@@ -113,24 +113,28 @@ impl Account {
     ///
     /// # Errors
     /// When it could not be.
-    pub async fn switch(&mut self, status: http::StatusCode) -> Result<(), Unavailable> {
-        self.entry.answer(status);
+    pub async fn switch(&mut self) -> Result<(), Unavailable> {
+        self.entry.answer(StatusCode::SWITCHING_PROTOCOLS);
         self.hand_in(Which::Open);
         self.written(Which::Open).await
     }
 
-    /// The WebSocket has ended.
-    pub fn carried(self, tunnelled: &Tunnelled) {
-        let entry = &self.entry;
-        entry
-            .request_bytes
-            .store(tunnelled.forth, Ordering::Relaxed);
-        entry
-            .response_bytes
-            .store(tunnelled.back, Ordering::Relaxed);
-        let (finish, detail) = match &tunnelled.end {
-            TunnelEnd::Closed | TunnelEnd::Idle => (Finish::Whole, None),
-            TunnelEnd::Broken(_) => (Finish::BrokenOff, None),
+    /// Where the bytes of a WebSocket are counted as they pass, so that they are known whenever it ends: the caller's
+    /// go forth.
+    pub fn passed(&self) -> Passed<'_> {
+        Passed {
+            forth: &self.entry.request_bytes,
+            back: &self.entry.response_bytes,
+        }
+    }
+
+    /// The WebSocket between the caller, on the first side, and the service has ended.
+    pub fn carried(self, end: &TunnelEnd) {
+        let (finish, detail) = match end {
+            TunnelEnd::Closed => (Finish::Whole, None),
+            // Also where one side has gone and the other says nothing to that, or both have forgotten it.
+            TunnelEnd::Idle | TunnelEnd::Broken(Side::First, _) => (Finish::GivenUp, None),
+            TunnelEnd::Broken(Side::Second, _) => (Finish::BrokenOff, None),
             TunnelEnd::TooLong(too_long) => (Finish::BrokenOff, Some(too_long.to_string())),
         };
         self.close(End {

@@ -77,9 +77,10 @@ impl Tunnel {
     pub(super) async fn carry(self, account: Account) {
         let Ok(lane) = self.lane.await else { return };
         let (lane, stream) = (TokioIo::new(lane), TokioIo::new(self.stream));
-        let tunnelled = tunnel::copy_within(lane, stream, IDLE, self.bounds).await;
+        let passed = account.passed();
+        let tunnelled = tunnel::copy_within(lane, stream, IDLE, self.bounds, passed).await;
         debug!(upstream = self.upstream, ?tunnelled, "a WebSocket ended");
-        account.carried(&tunnelled);
+        account.carried(&tunnelled.end);
         drop((self.place, self.place_of_rule));
     }
 }
