@@ -74,6 +74,9 @@ async fn no_request_of_the_corpus_gets_further_than_it_may() {
         };
         answers.push(answer);
     }
+    // None of them cost the others their link.
+    let link = agent.connection(CONNECTION).await.unwrap().link;
+    assert_eq!((link.links_made, link.resumed), (1, 0), "{link:?}");
     // What was cut on its way may still be underway to the recorder.
     wait_until(
         "the upstream has seen the end of every request",

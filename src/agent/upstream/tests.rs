@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -158,6 +158,46 @@ async fn an_upstream_that_says_200_to_a_websocket_has_not_opened_one() {
         .open_websocket(bare(&permitted, HeaderMap::new()))
         .await;
     assert!(matches!(opened, Err(UpstreamError::NotAWebsocket)));
+}
+
+#[tokio::test]
+async fn the_wish_for_a_websocket_says_nothing_of_a_body() {
+    // One that is declined leaves a connection on which the next call would be taken for the body.
+    let of_a_body = [
+        ("content-length", "200"),
+        ("expect", "100-continue"),
+        ("trailer", "x-sum"),
+    ];
+    let (url, connections) = serve_http(|request: Request<Incoming>| async move {
+        let names = ["content-length", "expect", "trailer"];
+        let is_there = names
+            .iter()
+            .any(|name| request.headers().contains_key(*name));
+        let mut answer = Response::new(body::empty());
+        *answer.status_mut() = match is_there {
+            true => StatusCode::IM_A_TEAPOT,
+            false => StatusCode::FORBIDDEN,
+        };
+        answer
+    })
+    .await;
+    let upstreams = upstreams(&url);
+    let permitted = permit("GET", "/");
+    let headers = of_a_body.map(|(name, value)| {
+        (
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        )
+    });
+    let opened = upstreams.open_websocket(bare(&permitted, headers.into_iter().collect()));
+    let Ok(Websocket::Declined(declined)) = opened.await else {
+        panic!("not declined");
+    };
+    assert_eq!(declined.status(), StatusCode::FORBIDDEN);
+    text(declined).await;
+    let next = get(&upstreams, "/", HeaderMap::new()).await.unwrap();
+    assert_eq!(next.status(), StatusCode::FORBIDDEN);
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
 }
 
 /// An upstream that says the same whatever it is asked, and then waits.

@@ -7,7 +7,8 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use http::header::{
-    CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, TRAILER, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::upgrade::Upgraded;
@@ -21,6 +22,9 @@ use crate::body::{self, Body};
 
 /// The only version of the protocol (RFC 6455, section 4.1).
 const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
+/// What a caller may say of a body, which a handshake has not: a service that believed it would take what comes next on
+/// the connection for that body.
+const OF_A_BODY: [HeaderName; 3] = [CONTENT_LENGTH, EXPECT, TRAILER];
 /// What the upstream says in its handshake that is not for this hop alone.
 const NOT_PASSED_ON: [HeaderName; 3] = [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT];
 
@@ -55,6 +59,9 @@ impl Upstreams {
         let key = generate_key();
         let accept = derive_accept_key(key.as_bytes());
         let headers = outgoing.headers_mut();
+        for name in OF_A_BODY {
+            headers.remove(name);
+        }
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_VERSION, WEBSOCKET_VERSION);

@@ -53,8 +53,8 @@ pub(super) enum Refusal {
     Loop,
     /// CONNECT for something else than a WebSocket.
     NotSupported,
-    /// An upgrade without a key.
-    BadWebsocket,
+    /// An upgrade that is none, and why.
+    BadWebsocket(&'static str),
     /// `Expect` with something else than `100-continue`.
     UnknownExpectation,
     /// The link gave no answer.
@@ -102,7 +102,7 @@ impl Refusal {
             | Self::TooManyCalls
             | Self::Loop
             | Self::NotSupported
-            | Self::BadWebsocket
+            | Self::BadWebsocket(_)
             | Self::UnknownExpectation => None,
         };
         let needs_token = matches!(self, Self::NoToken | Self::UnknownToken);
@@ -251,12 +251,12 @@ impl Refusal {
                 "CONNECT opens nothing but WebSockets",
                 "Over HTTP/2, use extended CONNECT with the protocol \"websocket\".",
             ),
-            Self::BadWebsocket => answer(
+            Self::BadWebsocket(why) => answer(
                 S::BAD_REQUEST,
                 "bad-websocket",
                 "http_request_error",
-                "The upgrade to a WebSocket is incomplete",
-                "It has no Sec-WebSocket-Key.",
+                "The upgrade to a WebSocket cannot be granted",
+                why,
             ),
             Self::UnknownExpectation => answer(
                 S::EXPECTATION_FAILED,

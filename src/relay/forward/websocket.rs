@@ -6,10 +6,10 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -33,7 +33,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// Whether a request asks for a WebSocket.
 ///
 /// # Errors
-/// When it is a CONNECT to something else.
+/// When it is a CONNECT to something else, or when a body stands before the WebSocket's own bytes.
 pub(super) fn is_asked_for(request: &Request<Incoming>) -> Result<bool, Refusal> {
     if *request.method() == Method::CONNECT {
         let protocol = request.extensions().get::<Protocol>();
@@ -42,9 +42,15 @@ pub(super) fn is_asked_for(request: &Request<Incoming>) -> Result<bool, Refusal>
             Some(_) | None => Err(Refusal::NotSupported),
         };
     }
-    Ok(*request.method() == Method::GET
+    let is_asked_for = *request.method() == Method::GET
         && request.version() == Version::HTTP_11
-        && forwarding::asks_for_websocket(request.headers()))
+        && forwarding::asks_for_websocket(request.headers());
+    match is_asked_for && !request.body().is_end_stream() {
+        true => Err(Refusal::BadWebsocket(
+            "It has a body, which would stand before the bytes of the WebSocket.",
+        )),
+        false => Ok(is_asked_for),
+    }
 }
 
 /// Opens the WebSocket at the far end, and then the caller's.
@@ -59,6 +65,8 @@ pub(super) async fn open(
         Method::CONNECT => None,
         _ => Some(switching_protocols(&mut parts.headers)?),
     };
+    // On the lane a tunnel has no length; with one, hyper would give up the lane with all its calls.
+    parts.headers.remove(CONTENT_LENGTH);
     let mut request = Request::new(());
     *request.method_mut() = Method::CONNECT;
     *request.uri_mut() = parts.uri;
@@ -97,9 +105,9 @@ pub(super) async fn open(
 fn switching_protocols(headers: &mut HeaderMap) -> Result<HeaderMap, Refusal> {
     let key = headers
         .remove(SEC_WEBSOCKET_KEY)
-        .ok_or(Refusal::BadWebsocket)?;
+        .ok_or(Refusal::BadWebsocket("It has no Sec-WebSocket-Key."))?;
     let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()))
-        .map_err(|_| Refusal::BadWebsocket)?;
+        .map_err(|_| Refusal::BadWebsocket("Its Sec-WebSocket-Key is none."))?;
     let mut switch = HeaderMap::with_capacity(3);
     switch.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     switch.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
