@@ -129,6 +129,17 @@ pub fn distrust(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a length is written so that every program reads the same: in digits, without a zero before them, which some
+/// take for the sign of an octal number.
+#[must_use]
+pub fn is_plain_number(text: &[u8]) -> bool {
+    match text {
+        [b'0'] => true,
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
 /// Whether a message expects nothing beside `100-continue` (RFC 9110, section 10.1.1).
 #[must_use]
 pub fn has_known_expectation(headers: &HeaderMap) -> bool {

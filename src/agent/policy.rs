@@ -95,6 +95,9 @@ pub enum Denied {
     /// A header asks for another method or path than the request's own, which the rules are about.
     #[error("the header {0} asks for another method or path than the request's own")]
     Override(&'static str),
+    /// More than one length, or one that is not written in plain digits.
+    #[error("the call says more than once how long its body is, or not in plain digits")]
+    UnclearLength,
     /// A rule denies it.
     #[error("a rule of the private side denies this call")]
     ByRule,
@@ -237,6 +240,7 @@ impl Denied {
             Self::UnknownUpstream => "unknown-upstream",
             Self::Ambiguous(ambiguity) => ambiguity.word(),
             Self::Override(_) => "override",
+            Self::UnclearLength => "unclear-length",
             Self::ByRule => "by-rule",
             Self::NeedsBody(_) => "needs-body",
             Self::Unmet => "unmet",

@@ -4,12 +4,12 @@
 
 use std::sync::LazyLock;
 
-use http::header::TRAILER;
+use http::header::{CONTENT_LENGTH, TRAILER};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Method};
 
 use super::{Denied, GivenBody};
-use crate::forwarding::listed;
+use crate::forwarding::{is_plain_number, listed};
 
 /// Headers by which some frameworks let a request stand for another one: what was matched would not be
 /// what is done. Refused rather than removed, since without them the request means something else.
@@ -62,7 +62,27 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Denied> {
     if headers.contains_key(TRAILER) {
         listed(headers, &TRAILER).iter().try_for_each(check_name)?;
     }
-    Ok(())
+    check_length(headers)
+}
+
+/// What is passed on has one length, in digits: programs differ in which of two they go by, even of two that are the
+/// same, and in what they take other numbers for. HTTP/2, by which calls come, lets some of it pass.
+fn check_length(headers: &HeaderMap) -> Result<(), Denied> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (None, _) => Ok(()),
+        (Some(length), None) if is_plain_number(length.as_bytes()) => Ok(()),
+        (Some(_), _) => Err(Denied::UnclearLength),
+    }
+}
+
+/// Whether trailers are announced, one of which a service could take for the header `name`, with dashes and in small
+/// letters: some merge them into the headers (CVE-2023-46589).
+pub(super) fn announces(headers: &HeaderMap, name: &str) -> bool {
+    headers.contains_key(TRAILER)
+        && listed(headers, &TRAILER)
+            .iter()
+            .any(|announced| is_same(name, announced.as_str()))
 }
 
 fn check_name(name: &HeaderName) -> Result<(), Denied> {
@@ -103,5 +123,31 @@ mod tests {
         let name = HeaderName::from_static("x-originals-url");
         let headers = HeaderMap::from_iter([(name, HeaderValue::from_static("x"))]);
         assert_eq!(check(&headers), Ok(()));
+    }
+
+    #[test]
+    fn a_call_has_one_length_in_digits_or_none() {
+        let checked = |lengths: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for length in lengths {
+                headers.append(CONTENT_LENGTH, HeaderValue::from_static(length));
+            }
+            check(&headers)
+        };
+        for plain in [&[][..], &["0"], &["7"], &["10"], &["18446744073709551615"]] {
+            assert_eq!(checked(plain), Ok(()), "{plain:?}");
+        }
+        for unclear in [
+            &["3", "3"][..],
+            &["3", "4"],
+            &["03"],
+            &["00"],
+            &["+3"],
+            &["3, 3"],
+            &["0x3"],
+            &[""],
+        ] {
+            assert_eq!(checked(unclear), Err(Denied::UnclearLength), "{unclear:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use http::Uri;
 
-use crate::forwarding::{MAX_HEAD_BYTES, MAX_HEADER_FIELDS};
+use crate::forwarding::{self, MAX_HEAD_BYTES, MAX_HEADER_FIELDS};
 
 /// How long the body after a head is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,8 @@ pub(in crate::relay) enum Malformed {
     /// NUL, CR or another control character.
     #[error("the value of a header has a control character")]
     HeaderValue,
-    /// A sign, a list, a hexadecimal number, or nothing.
+    /// A sign, a list, a hexadecimal number, zeros before it, which some programs take for the sign of an octal one, or
+    /// nothing.
     #[error("Content-Length is not one plain number")]
     Length,
     /// Even where they are the same.
@@ -167,11 +168,12 @@ pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     Ok((name, value.trim_ascii()))
 }
 
-/// A number of plain digits.
+/// A number as every program writes and reads it.
 fn number(text: &[u8]) -> Option<u64> {
-    let is_plain = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    let text = std::str::from_utf8(text).ok().filter(|_| is_plain)?;
-    text.parse().ok()
+    if !forwarding::is_plain_number(text) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Without a way out at the first, so that many bytes are looked at in one step.
@@ -274,6 +276,7 @@ mod tests {
             (&["A: b\rC: d"], Malformed::HeaderValue),
             (&["Content-Length: +1"], Malformed::Length),
             (&["Content-Length:"], Malformed::Length),
+            (&["Content-Length: 010"], Malformed::Length),
             (&["Content-Length: 18446744073709551616"], Malformed::Length),
             (
                 &["Content-Length: 1", "content-length: 1"],

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::super::head;
 use super::super::mismatch::{Mismatch, RuleError};
 use super::Reading;
 
@@ -55,6 +56,9 @@ impl fmt::Display for ContentTypes {
 
 /// The content type where all programs see the same: one line, and no parameter but `charset=utf-8`.
 pub(super) fn clear_essence(headers: &HeaderMap) -> Option<&str> {
+    if twins(headers).next().is_some() || head::announces(headers, CONTENT_TYPE.as_str()) {
+        return None;
+    }
     let mut lines = headers.get_all(CONTENT_TYPE).iter();
     let (line, None) = (lines.next()?.to_str().ok()?, lines.next()) else {
         return None;
@@ -78,8 +82,21 @@ fn could_be(headers: &HeaderMap, is_named: impl Fn(&str) -> bool) -> bool {
             line.split([';', ',']).any(|part| is_named(part.trim()))
         })
     };
-    let mut lines = headers.get_all(CONTENT_TYPE).iter().peekable();
-    lines.peek().is_none() || lines.any(could_be)
+    let lines = headers.get_all(CONTENT_TYPE).iter();
+    let mut lines = lines.chain(twins(headers)).peekable();
+    lines.peek().is_none() || lines.any(could_be) || head::announces(headers, CONTENT_TYPE.as_str())
+}
+
+/// The values of headers that a service could take for the type: behind CGI or WSGI some see no difference between `-`
+/// and `_`.
+fn twins(headers: &HeaderMap) -> impl Iterator<Item = &HeaderValue> {
+    let is_twin = |name: &HeaderName| {
+        *name != CONTENT_TYPE && head::is_same(CONTENT_TYPE.as_str(), name.as_str())
+    };
+    headers
+        .iter()
+        .filter(move |(name, _)| is_twin(name))
+        .map(|(_, value)| value)
 }
 
 #[cfg(test)]
@@ -114,6 +131,61 @@ mod tests {
             for line in sent {
                 let line = HeaderValue::from_bytes(line.as_bytes()).unwrap();
                 headers.append(CONTENT_TYPE, line);
+            }
+            let check = |reading| types.check(&headers, reading).is_ok();
+            assert_eq!(check(Reading::Strict), strict, "{sent:?}");
+            assert_eq!(check(Reading::Generous), generous, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_taken_for_the_content_type_makes_it_unclear() {
+        let types = ContentTypes::new(&["application/json".to_owned()]).unwrap();
+        for (sent, strict, generous) in [
+            (
+                &[("content-type", "application/json"), ("x-type", "a/b")][..],
+                true,
+                true,
+            ),
+            (
+                &[
+                    ("content-type", "application/json"),
+                    ("content_type", "a/b"),
+                ],
+                false,
+                true,
+            ),
+            (
+                &[
+                    ("content-type", "a/b"),
+                    ("content_type", "application/json"),
+                ],
+                false,
+                true,
+            ),
+            (&[("content_type", "application/json")], false, true),
+            (
+                &[("content-type", "a/b"), ("content_type", "a/b")],
+                false,
+                false,
+            ),
+            (
+                &[
+                    ("content-type", "application/json"),
+                    ("trailer", "x, Content_Type"),
+                ],
+                false,
+                true,
+            ),
+            (
+                &[("content-type", "a/b"), ("trailer", "content-type")],
+                false,
+                true,
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in sent {
+                headers.append(*name, HeaderValue::from_static(value));
             }
             let check = |reading| types.check(&headers, reading).is_ok();
             assert_eq!(check(Reading::Strict), strict, "{sent:?}");

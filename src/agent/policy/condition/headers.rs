@@ -83,19 +83,22 @@ impl Headers {
 }
 
 impl Header {
-    /// In one line, and with no other that a service could take for it.
+    /// In one line as it would be written, and with no other, nor a trailer, that a service could take for it.
     fn is_met(&self, sent: &HeaderMap) -> bool {
+        if head::announces(sent, &self.dashed) {
+            return false;
+        }
+        // HTTP/2 may bring blanks around a value, which in HTTP/1.1 do not belong to it.
+        let is_taken = |value: &str| value.trim() == value && self.values.take(value);
         let mut lines = self.lines(sent);
         match (lines.next(), lines.next()) {
             (None, _) => self.is_optional,
-            (Some((name, value)), None) => {
-                *name == self.name && value.to_str().is_ok_and(|value| self.values.take(value))
-            }
+            (Some((name, value)), None) => *name == self.name && value.to_str().is_ok_and(is_taken),
             (Some(_), Some(_)) => false,
         }
     }
 
-    /// In any line or in a part of one, or in one that is not text.
+    /// In any line or in a part of one, in one that is not text, or in a trailer, of which nobody knows what it will be.
     fn could_be_met(&self, sent: &HeaderMap) -> bool {
         let could_be = |value: &HeaderValue| {
             value.to_str().map(fold).map_or(true, |value| {
@@ -105,6 +108,7 @@ impl Header {
         };
         self.lines(sent).any(|(_, value)| could_be(value))
             || (self.is_optional && self.lines(sent).next().is_none())
+            || head::announces(sent, &self.dashed)
     }
 
     fn lines<'a>(
@@ -146,6 +150,11 @@ mod tests {
             (&["x_kind: ab"], false, true),
             (&["x-kind: ab", "x-more: 2"], false, false),
             (&["x-kind: \u{fc}"], false, true),
+            (&["x-kind: ab "], false, true),
+            (&["x-kind: ab", "trailer: x-sum"], true, true),
+            (&["x-kind: ab", "trailer: x-sum, X_Kind"], false, true),
+            (&["x-kind: b", "trailer: x-kind"], false, true),
+            (&["x-kind: ab", "trailer: x-more"], false, true),
             (&["x-kind: b"], false, false),
             (&["x-more: 1"], false, false),
             (&[], false, false),

@@ -80,10 +80,7 @@ impl Query {
             return self.check_reading(query, Way::PLAIN);
         }
         for (text, is_first) in decodings(query).map_err(|Unclear| Mismatch::UnclearQuery)? {
-            // A program that decodes before it looks for the end of the query would stop there.
-            let whole: &str = &text;
-            let cut = whole.split_once('#').map(|(cut, _)| cut);
-            for reading in cut.into_iter().chain([whole]) {
+            for reading in readings(&text) {
                 for way in Way::all(is_first) {
                     self.check_reading(reading, way)?;
                 }
@@ -133,18 +130,30 @@ impl Query {
         let Ok(texts) = decodings(query) else {
             return Ok(());
         };
-        let mut sent = Vec::new();
+        let mut everywhere = Vec::new();
         for (text, is_first) in &texts {
-            for way in Way::all(*is_first) {
-                for piece in way.pieces(text) {
+            let ways = Way::all(*is_first);
+            for (reading, way) in ways.flat_map(|way| readings(text).map(move |it| (it, way))) {
+                let mut sent = Vec::new();
+                for piece in way.pieces(reading) {
                     let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
                     let (Ok(name), Ok(value)) = (way.read(name), way.read(value)) else {
                         return Ok(());
                     };
                     sent.push((fold_name(&name), fold(&value)));
                 }
+                // What is optional may be missing in this one only.
+                if self.could_be_met(&sent).is_ok() {
+                    return Ok(());
+                }
+                everywhere.extend(sent);
             }
         }
+        self.could_be_met(&everywhere)
+    }
+
+    /// Names and values, of which further ones free nobody.
+    fn could_be_met(&self, sent: &[(String, String)]) -> Result<(), Mismatch> {
         for parameter in &self.parameters {
             let of_the_name = || sent.iter().filter(|(name, _)| **name == *parameter.name);
             let is_met = of_the_name().any(|(_, value)| parameter.values.take(value))
@@ -203,6 +212,12 @@ impl Way {
             false => Ok(text),
         }
     }
+}
+
+/// The query, and what is left of it to a program that decodes before it looks for its end.
+fn readings(query: &str) -> impl Iterator<Item = &str> {
+    let cut = query.split_once('#').map(|(cut, _)| cut);
+    cut.into_iter().chain([query])
 }
 
 /// The query as it came and after each decoding that changes it, and whether it is the first.
@@ -324,6 +339,11 @@ mod tests {
             ("/?expand=a&expand=change+log", true),
             ("/?expand=change+log&x=1", true),
             ("/?expand=change+log&x=2&X=1", true),
+            // A service that decodes too early sees nothing of what follows.
+            ("/?expand=change+log&x=1%23b", true),
+            ("/?expand=change+log%23&x=2", true),
+            ("/?expand=change+log%2523&x=2", true),
+            ("/?x=2%23&expand=change+log", false),
             ("/y%3Fexpand=change+log", true),
             // What nobody can read may be anything.
             ("/?%zz", true),
