@@ -40,8 +40,34 @@ const SENSITIVE_V6: [Ipv6Net; 3] = [
     // Google: fd20:ce::254.
     Ipv6Net::new_assert(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), 128),
 ];
-/// Where IPv4 addresses stand in IPv6 ones for a translator (RFC 6052).
-const TRANSLATED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
+/// Networks in whose IPv6 addresses an IPv4 address stands, by which somebody reaches it, and at which of the bytes.
+const CARRYING_V4: [(Ipv6Net, &[[usize; 4]]); 4] = [
+    // A translator's (RFC 6052).
+    (
+        Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96),
+        &[[12, 13, 14, 15]],
+    ),
+    // A translator's for local use, which may have its prefix as long as it likes (RFC 8215; RFC 6052, section 2.2).
+    (
+        Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48),
+        &[
+            [12, 13, 14, 15],
+            [9, 10, 11, 12],
+            [7, 9, 10, 11],
+            [6, 7, 9, 10],
+        ],
+    ),
+    // 6to4 (RFC 3056).
+    (
+        Ipv6Net::new_assert(Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
+        &[[2, 3, 4, 5]],
+    ),
+    // The compatible form of old (RFC 4291, section 2.5.5.1).
+    (
+        Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 96),
+        &[[12, 13, 14, 15]],
+    ),
+];
 
 /// The networks that an upstream's addresses are limited to; without any, all but sensitive ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -272,17 +298,20 @@ fn is_sensitive(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => SENSITIVE_V4.iter().any(|network| network.contains(&v4)),
         IpAddr::V6(v6) => {
-            let is_translated = TRANSLATED.contains(&v6);
             SENSITIVE_V6.iter().any(|network| network.contains(&v6))
-                || is_translated && is_sensitive(last_four(v6).into())
+                || carried(v6).any(|v4| is_sensitive(v4.into()))
         }
     }
 }
 
-/// The IPv4 address at the end of an IPv6 one.
-fn last_four(address: Ipv6Addr) -> Ipv4Addr {
-    let [.., a, b, c, d] = address.octets();
-    Ipv4Addr::new(a, b, c, d)
+/// The IPv4 addresses that could be meant by an IPv6 one.
+fn carried(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
+    let octets = address.octets();
+    CARRYING_V4
+        .iter()
+        .filter(move |(network, _)| network.contains(&address))
+        .flat_map(|(_, places)| *places)
+        .map(move |place| Ipv4Addr::from(place.map(|at| octets[at])))
 }
 
 #[cfg(test)]

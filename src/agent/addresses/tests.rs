@@ -24,6 +24,9 @@ fn without_a_list_all_but_sensitive_addresses_are_taken() {
         "2001:db8::1",
         "fd00::1",
         "64:ff9b::10.0.0.1",
+        "64:ff9b:1::10.0.0.1",
+        "2002:a00:1::1",
+        "::10.0.0.1",
     ] {
         assert_eq!(verdict(&[], address), Ok(()), "{address}");
     }
@@ -31,6 +34,14 @@ fn without_a_list_all_but_sensitive_addresses_are_taken() {
         "169.254.169.254",
         "::ffff:169.254.169.254",
         "64:ff9b::169.254.169.254",
+        // The same at every place where a translator's prefix for local use may put it.
+        "64:ff9b:1::169.254.169.254",
+        "64:ff9b:1:0:a9:fea9:fe00:0",
+        "64:ff9b:1:a9:fe:a9fe::",
+        "64:ff9b:1:a9fe:a9:fe00::",
+        "2002:a9fe:a9fe::1",
+        "2002:6464:64c8::",
+        "::169.254.169.254",
         "169.254.0.1",
         "100.100.100.200",
         "168.63.129.16",
