@@ -1,13 +1,17 @@
 //! Questions about the rules, asked of the real program: single calls of a running agent, and whole tables.
 
+use std::collections::BTreeMap;
 use std::fs;
 
-use http::Method;
+use http::{HeaderValue, Method};
 use relay_agent::admin_socket::client;
+use relay_agent::body;
 
 use crate::harness::agent::AgentHome;
 use crate::harness::program::{AGENT, Output, run, run_with};
-use crate::harness::{Home as _, Scene, TestAgent, Upstream, answers};
+use crate::harness::{
+    CONNECTION, Caller, Home as _, Scene, TestAgent, TestRelay, Upstream, answers,
+};
 
 /// An upstream nobody calls, with rules that look at everything.
 const UPSTREAM: &str = "
@@ -25,6 +29,20 @@ const UPSTREAM: &str = "
     [[upstream.allow.body]]
     pointer = '/project'
     equals = 'OPS'
+";
+
+/// Rules that are not for everybody.
+const RULES_WITH_CALLERS: &str = "
+    [[upstream.deny]]
+    path = '/all/not-for-backup'
+    callers = ['backup']
+    [[upstream.allow]]
+    methods = ['GET']
+    path = '/reports/{number}'
+    callers = ['reports']
+    [[upstream.allow]]
+    methods = ['GET']
+    path = '/all/{*rest}'
 ";
 
 #[tokio::test]
@@ -172,6 +190,51 @@ async fn rules_that_are_tried_let_pass_what_they_would_deny_and_everything_shows
     let metrics = String::from_utf8(metrics.unwrap().1.to_vec()).unwrap();
     let metric = r#"relay_agent_candidate_calls_total{upstream="web",verdict="denied"} 2"#;
     assert!(metrics.contains(metric), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_rule_serves_the_callers_that_it_names_and_nobody_else_is_told_of_it() {
+    let upstream = Upstream::new(answers::echo).await;
+    let agent = TestAgent::start_with(&format!(
+        "[[upstream]]\nname = 'web'\nurl = 'http://{}'\n{RULES_WITH_CALLERS}",
+        upstream.address()
+    ))
+    .await;
+    let relay = TestRelay::start().await;
+    agent.accept(&relay.initiate("acme", "widgets").await).await;
+    relay.until_online(CONNECTION).await;
+    let mut callers = BTreeMap::new();
+    for name in ["reports", "backup", "other"] {
+        let body = serde_json::json!({"connection": CONNECTION, "name": name});
+        let (_, made) = relay.ask(Method::POST, "/v1/tokens", Some(body)).await;
+        let token = made["token"].as_str().unwrap();
+        callers.insert(name, Caller::http1(relay.home(), token).await);
+    }
+    for (name, path, expected) in [
+        ("reports", "/reports/1", 200),
+        ("backup", "/reports/1", 403),
+        ("other", "/reports/1", 403),
+        ("reports", "/all/1", 200),
+        ("other", "/all/1", 200),
+        ("reports", "/all/not-for-backup", 200),
+        ("backup", "/all/not-for-backup", 403),
+    ] {
+        let caller = callers.get_mut(name).unwrap();
+        // Whoever says to be another is not.
+        let mut request = caller.request("GET", path, body::empty());
+        let claimed = HeaderValue::from_static("reports");
+        request.headers_mut().insert("relay-caller", claimed);
+        let answer = caller.whole(request).await;
+        assert_eq!(answer.status, expected, "{name} {path}");
+        if expected == 403 {
+            let told = answer.text();
+            assert!(told.contains("denied-by-policy"), "{told}");
+            for hidden in ["reports", "not-for", "{number}", "127.0.0.1"] {
+                assert!(!told.contains(hidden), "{hidden}: {told}");
+            }
+        }
+    }
+    assert_eq!(upstream.calls().len(), 4);
 }
 
 async fn test(home: &AgentHome, more: &[&str]) -> Output {

@@ -176,6 +176,32 @@ async fn rotation_under_load_loses_no_line_and_breaks_no_chain() {
 }
 
 #[tokio::test]
+async fn a_file_is_put_aside_when_it_is_old_by_the_clock_of_its_first_line_and_not_before() {
+    for (begun, files) in [
+        ("2001-02-03T04:05:06.007Z", 2),
+        // Of a clock that has been set back since.
+        ("2999-02-03T04:05:06.007Z", 1),
+    ] {
+        let place = Place::new();
+        let mut first = Vec::new();
+        let daemon = line::Fields::Start(line::Daemon {
+            software: "agent",
+            process: 1,
+        });
+        Head::BEGINNING.seal(begun, &daemon, &mut first).unwrap();
+        fs::write(place.file(), &first).unwrap();
+        fs::set_permissions(place.file(), fs::Permissions::from_mode(0o600)).unwrap();
+        let audit = place.start().await;
+        for path in ["/a", "/b", "/c"] {
+            place.refuse(&audit, path).await;
+        }
+        audit.stop();
+        assert_eq!(files_of(place.file()).unwrap().len(), files, "{begun}");
+        assert_eq!(place.verify().unwrap().lines, 6);
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_somebody_else_has_gone_on_with_is_not_written_to() {
     let place = Place::new();
     let audit = place.start().await;
