@@ -5,14 +5,17 @@
 use std::sync::Arc;
 
 use http::header::{SET_COOKIE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use memchr::memmem;
 
 use super::placement::Made;
 use crate::body::Body;
+use crate::forwarding;
 use crate::secret::Secret;
 
+/// Cookies of old (RFC 2965), which some clients may still take.
+const SET_COOKIE2: HeaderName = HeaderName::from_static("set-cookie2");
 /// What stands in the place of a secret.
 const MASK: &[u8] = b"***";
 
@@ -44,6 +47,8 @@ impl Shield {
             body.map_frame(move |mut frame| {
                 if let Some(trailers) = frame.trailers_mut() {
                     self.cover_fields(trailers);
+                    // In HTTP/2 the whole answer would break off with what is for one hop alone.
+                    forwarding::strip(trailers);
                 }
                 frame
             })
@@ -54,6 +59,7 @@ impl Shield {
     fn cover_fields(&self, fields: &mut HeaderMap) {
         if !self.pass_cookies {
             fields.remove(SET_COOKIE);
+            fields.remove(SET_COOKIE2);
         }
         if self.made.is_empty() {
             return;

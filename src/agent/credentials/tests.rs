@@ -277,6 +277,8 @@ async fn cookies_stay_here_and_the_challenge_passes() {
         let mut trailers = HeaderMap::new();
         trailers.insert("x-echo", HeaderValue::from_static("swordfish"));
         trailers.insert(SET_COOKIE, HeaderValue::from_static("c=d"));
+        trailers.insert("set-cookie2", HeaderValue::from_static("e=f"));
+        trailers.insert("connection", HeaderValue::from_static("close"));
         let frames = [
             Ok::<_, BodyError>(Frame::data("swordfish".into())),
             Ok(Frame::trailers(trailers)),
@@ -300,6 +302,8 @@ async fn cookies_stay_here_and_the_challenge_passes() {
         let trailers = whole.trailers().unwrap();
         assert_eq!(trailers["x-echo"], "***");
         assert_eq!(trailers.contains_key(SET_COOKIE), cookies > 0);
+        assert_eq!(trailers.contains_key("set-cookie2"), cookies > 0);
+        assert!(!trailers.contains_key("connection"));
         assert_eq!(whole.to_bytes(), "swordfish", "bodies are not touched");
     }
 }
