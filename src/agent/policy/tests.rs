@@ -1,5 +1,8 @@
 //! Decisions as a whole, and what holds of all of them.
 
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use proptest::prelude::*;
 
 use super::*;
@@ -87,6 +90,64 @@ fn a_rule_of_which_only_a_condition_fails_is_told_apart_and_a_later_one_may_stil
     assert_eq!(denied("/other?q=a"), Some(Denied::NoRule));
 }
 
+#[test]
+fn all_conditions_of_a_rule_must_hold() {
+    let named = |name: &str, value| vec![(name.to_owned(), Values::like(value))];
+    let predicate = Predicate::new("/a", Expected::Like(Values::like("d"))).unwrap();
+    let conditions = Conditions::default()
+        .with_query(named("q", "a"))
+        .and_then(|it| it.with_headers(named("x-kind", "b")))
+        .and_then(|it| it.with_content_types(&["application/json".to_owned()]))
+        .and_then(|it| it.with_body(vec![predicate]))
+        .unwrap();
+    let conditional = |rule: Rule| {
+        rule.requiring(conditions.clone())
+            .for_callers(vec!["reports".parse().unwrap()])
+    };
+    let allowing = || Rule::parse(&["PUT"], "/x").unwrap();
+    let denying = Rule::parse_deny(&["PUT"], "/x").unwrap();
+    let of = |rules| Policy::new([("jira".parse().unwrap(), rules)]);
+    let allows = of(vec![conditional(allowing())]);
+    let denies = of(vec![allowing(), conditional(denying)]);
+
+    let met = [
+        "/x?q=a",
+        "b",
+        "application/json",
+        r#"{"a": "d"}"#,
+        "reports",
+    ];
+    let other = [
+        "/x?q=b",
+        "c",
+        "application/vnd.x+json",
+        r#"{"a": "e"}"#,
+        "backup",
+    ];
+    for unmet in 0..=met.len() {
+        let mut call = met;
+        if let Some(other) = other.get(unmet) {
+            call[unmet] = other;
+        }
+        let [path, kind, content_type, body, caller] = call;
+        let mut headers = HeaderMap::new();
+        headers.insert("x-kind", kind.parse().unwrap());
+        headers.insert(CONTENT_TYPE, content_type.parse().unwrap());
+        let body = WholeBody::new(Bytes::from(body));
+        let path = path.parse().unwrap();
+        let asked = Asked {
+            method: &Method::PUT,
+            headers: &headers,
+            caller: Some(caller),
+            body: GivenBody::of(&body),
+            ..Asked::get("jira", &path)
+        };
+        let all_are_met = unmet == met.len();
+        assert_eq!(decide(&allows, &asked).is_ok(), all_are_met, "{call:?}");
+        assert_eq!(decide(&denies, &asked).is_err(), all_are_met, "{call:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn the_same_question_has_the_same_answer(path in paths(), template in templates()) {
@@ -166,7 +227,7 @@ proptest! {
         let path: PathAndQuery = path.parse().unwrap();
         let whole = WholeBody::new(body.into());
         let json = http::HeaderValue::from_static("application/json");
-        let headers = http::HeaderMap::from_iter([(http::header::CONTENT_TYPE, json)]);
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, json)]);
         let verdict = |body| {
             let asked = Asked { body, headers: &headers, ..Asked::get("jira", &path) };
             decide(&policy, &asked).map(|it| it.rule()).map_err(|denial| denial.reason)
