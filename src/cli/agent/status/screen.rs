@@ -32,10 +32,6 @@ pub(super) fn screen(status: &AgentStatus, look: &Look, now: SystemTime) -> Stri
             text.push_str(&look.wrap(&remark, "    "));
         }
     }
-    if let Some(keys) = key_table(&status.connections, now) {
-        text.push('\n');
-        push_lines(&mut text, look, &keys);
-    }
     text.push('\n');
     push_lines(&mut text, look, &upstream_table(&status.upstreams));
     for upstream in &status.upstreams {
@@ -47,6 +43,11 @@ pub(super) fn screen(status: &AgentStatus, look: &Look, now: SystemTime) -> Stri
             );
             text.push_str(&look.wrap(&line, "    "));
         }
+    }
+    // Last of the tables: what changes once a month may be cut off at a small terminal's end.
+    if let Some(keys) = key_table(&status.connections, now) {
+        text.push('\n');
+        push_lines(&mut text, look, &keys);
     }
     text.push('\n');
     text.push_str(&look.wrap(&audit_line(status.audit.as_ref()), "    "));
