@@ -191,7 +191,8 @@ async fn one_name_finds_a_call_on_all_sides() {
     let large = "x".repeat(60_000);
     let unread = get(&mut scene.caller().await, "/web/x", &[("x-large", &large)]).await;
     assert_eq!(unread.status.as_u16(), 431);
-    let unread = format!("request_id={}", unread.header(REQUEST_ID));
+    let number: u64 = unread.header(REQUEST_ID).parse().unwrap();
+    let unread = format!("request_id={number}");
     caller.show("rt_nobodys");
     let stranger = get(&mut caller, "/web/x", &[(REQUEST_ID, "of-a-stranger")]).await;
     assert_eq!(
