@@ -3,7 +3,9 @@
 use http::StatusCode;
 use relay_agent::body;
 use relay_agent::body::Body;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::harness::caller::tls;
 use crate::harness::relay::RelayHome;
 use crate::harness::upstream::{self, nobody};
 use crate::harness::{
@@ -331,4 +333,25 @@ async fn a_head_that_is_too_large_is_refused_and_the_link_stays() {
     assert_eq!(scene.caller().await.get("/").await.status, StatusCode::OK);
     let connection = scene.agent.connection(CONNECTION).await.unwrap();
     assert_eq!(connection.link.links_made, 1);
+}
+
+#[tokio::test]
+async fn a_body_that_turns_out_to_be_malformed_is_told_under_the_name_of_its_call() {
+    let scene = Scene::around(Upstream::new(answers::done).await).await;
+    let home = scene.relay.home();
+    let mut caller = tls(home, b"http/1.1").await;
+    let request = format!(
+        "POST /c/{CONNECTION}/web/x HTTP/1.1\r\nhost: {}\r\nrelay-authorization: Bearer {}\r\n\
+         x-request-id: mine\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello and more\r\n",
+        home.authority(),
+        scene.token
+    );
+    caller.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // The relay hangs up after it, with or without a farewell.
+    let _ = soon("the end of the answer", caller.read_to_end(&mut answer)).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("malformed-body"), "{answer}");
+    assert!(answer.contains("x-request-id: mine\r\n"), "{answer}");
 }
