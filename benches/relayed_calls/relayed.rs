@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -156,7 +157,20 @@ fn start_relay(config: &Path, directory: &Path, callers: SocketAddr) -> Result<P
     command.arg("serve").arg("--config").arg(config);
     let mut relay = Process::start("relay", &mut command, directory.join("relay.log"))?;
     relay.wait_for_listener(callers)?;
+    wait_for_socket(&directory.join("relay.sock"))?;
     Ok(relay)
+}
+
+/// Waits until somebody listens on the admin socket, which with many connections is later than on the network.
+fn wait_for_socket(path: &Path) -> Result<(), Failure> {
+    let deadline = Instant::now() + LINK_DEADLINE;
+    while let Err(error) = UnixStream::connect(path) {
+        if Instant::now() > deadline {
+            return Err(Failure::because(format!("reach {}", path.display()))(error));
+        }
+        thread::sleep(LINK_POLL);
+    }
+    Ok(())
 }
 
 fn start_agent(config: &Path, directory: &Path) -> Result<Process, Failure> {
