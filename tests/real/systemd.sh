@@ -261,6 +261,26 @@ faketime=$(on find /usr/lib -name libfaketime.so.1 | head -n 1)
 check "a clock that jumps by hours either way stops no call" jumps "$faketime"
 no_drop_in relay-agent clock
 
+# ---- addresses
+
+elsewhere() {
+    [ "$(beside curl -sS -o /dev/null -w '%{http_code}' --max-time 60 --cacert "$work/authority.pem" -H "Relay-Authorization: Bearer $token" \
+        https://127.0.0.1:8443/c/main/elsewhere/hello)" = "$1" ]
+}
+# Of the machine's addresses, one is the relay's and the service's; another, of a second service, is then out of reach.
+keeps_to_addresses() {
+    start elsewhere nsenter -t "$machine" -n python3 "$here/parts/service_server.py" 8081 127.0.0.2
+    printf '[[upstream]]\nname = "elsewhere"\nurl = "http://127.0.0.2:8081"\nconnect_timeout = "1s"\n[[upstream.allow]]\nmethods = ["GET"]\npath = "/{name}"\n' |
+        on tee /etc/relay-agent/agent.d/elsewhere.toml >/dev/null
+    on systemctl restart relay-agent && wait_until 30 elsewhere 200 || return 1
+    drop_in relay-agent addresses IPAddressDeny=any IPAddressAllow=127.0.0.1 &&
+        on systemctl restart relay-agent && wait_until 30 answered && elsewhere 504
+    local status=$?
+    on rm /etc/relay-agent/agent.d/elsewhere.toml
+    no_drop_in relay-agent addresses && on systemctl restart relay-agent && return $status
+}
+check "with IPAddressAllow= it reaches those addresses and no other" keeps_to_addresses
+
 # ---- boot
 
 boots_alone() {

@@ -1,6 +1,6 @@
 """A private service: answers at once, or after the number of seconds in the path, and says what it was sent.
 
-usage: service_server.py PORT      /hello, /after/SECONDS, /authorization
+usage: service_server.py PORT [ADDRESS]      /hello, /after/SECONDS, /authorization
 """
 
 import http.server
@@ -25,4 +25,5 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+port, *address = sys.argv[1:]
+http.server.ThreadingHTTPServer((address[0] if address else "127.0.0.1", int(port)), Handler).serve_forever()
