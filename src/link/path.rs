@@ -17,6 +17,9 @@ use crate::protocol::handshake::Resumed;
 use crate::protocol::handshake::{ResumeOffer, SessionId};
 use crate::session::Violation;
 
+/// Why a link has no WebSocket that is between two, for people.
+pub(super) const MOVING: &str = "the agent is moving to another WebSocket";
+
 /// What is known of the WebSocket under a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Path {
@@ -24,6 +27,8 @@ pub enum Path {
     Up,
     /// An answer on it is overdue.
     Doubtful,
+    /// It was left for another, which is on its way.
+    Moving,
     /// It is gone, and the session is kept.
     Away {
         /// Why, for people.
@@ -36,7 +41,7 @@ impl Path {
     #[must_use]
     pub const fn is_away(&self) -> bool {
         match self {
-            Self::Away { .. } => true,
+            Self::Away { .. } | Self::Moving => true,
             Self::Up | Self::Doubtful => false,
         }
     }
@@ -69,6 +74,7 @@ impl LinkHandle {
     pub fn away(&self) -> Option<String> {
         match &*self.shared.path.borrow() {
             Path::Away { why } => Some(why.clone()),
+            Path::Moving => Some(MOVING.to_owned()),
             Path::Up | Path::Doubtful => None,
         }
     }

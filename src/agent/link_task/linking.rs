@@ -216,6 +216,8 @@ impl LinkTask {
                 None
             }
             Path::Away { why } => self.path_lost(why),
+            // Only the relay leaves a WebSocket before it has the next.
+            Path::Moving => None,
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Driving, Halt, UNSENT};
 use crate::link::LinkEnd;
-use crate::link::path::Path;
+use crate::link::path::{MOVING, Path};
 
 /// Without a WebSocket.
 pub(super) struct Away {
@@ -36,9 +36,9 @@ impl Driving {
         (self.is_dirty, self.is_blocked, self.shows_doubt) = (false, false, false);
         self.away = None;
         if self.socket.is_none() {
-            let why = "the agent is moving to another WebSocket".to_owned();
-            self.shared.show(&Path::Away { why: why.clone() });
+            self.shared.show(&Path::Moving);
             let since = Instant::now();
+            let why = MOVING.to_owned();
             self.away = Some(Away { since, why });
         }
         Ok(())

@@ -212,7 +212,7 @@ async fn watch_the_path(
             return std::future::pending().await;
         }
         match &*path.borrow_and_update() {
-            Path::Up | Path::Doubtful => {}
+            Path::Up | Path::Doubtful | Path::Moving => {}
             Path::Away { why } => {
                 metrics.reconnects.record(WEBSOCKET_LOST);
                 tracing::info!(connection = %connection.name(), %why, "the link has no WebSocket; it is kept for the agent to come back");

@@ -91,6 +91,15 @@ impl<H: Home> InProcess<H> {
         ask(&self.home.socket(), method, target, body).await
     }
 
+    /// Its metrics, as text.
+    pub(crate) async fn metrics(&self) -> String {
+        let socket = self.home.socket();
+        let asked = client::request(&socket, Method::GET, "/metrics", None);
+        let (status, bytes) = soon("metrics", asked).await.unwrap();
+        assert_eq!(status, StatusCode::OK);
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
     /// Activates, deactivates…
     pub(crate) async fn order(&self, name: &str, verb: &str) -> Value {
         let target = format!("/v1/connections/{name}/{verb}");

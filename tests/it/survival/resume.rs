@@ -98,7 +98,7 @@ async fn replaced_under_load(fail: impl Fn(&Cable)) {
 }
 
 #[tokio::test]
-async fn why_a_link_was_lost_stands_in_one_line_of_either_log() {
+async fn why_a_link_was_lost_stands_in_one_line_of_either_log_and_is_counted() {
     let (mut scene, cable) = scene_by_cable("").await;
     scene.agent.stop().await;
     scene.relay.stop().await;
@@ -117,6 +117,9 @@ async fn why_a_link_was_lost_stands_in_one_line_of_either_log() {
         assert!(told[0].contains("hung up without a word"), "{log}");
         assert!(told[0].contains(CONNECTION), "{log}");
     }
+    let metrics = scene.relay.metrics().await;
+    let counted = "relay_reconnects_total{reason=\"websocket-lost\"} 1\n";
+    assert!(metrics.contains(counted), "{metrics}");
 }
 
 #[tokio::test]
