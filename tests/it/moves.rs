@@ -8,7 +8,7 @@ use crate::harness::answers::Pieces;
 use crate::harness::cable::{Cut, Door};
 use crate::harness::caller::next_piece;
 use crate::harness::relay::RelayHome;
-use crate::harness::{CONNECTION, Scene, TestAgent, TestRelay, Upstream, wait_until};
+use crate::harness::{CONNECTION, Caller, Scene, TestAgent, TestRelay, Upstream, wait_until};
 
 /// A scene whose service has `/slow`.
 async fn scene(relay: &str) -> (Scene, Pieces) {
@@ -34,6 +34,8 @@ async fn a_link_that_is_old_moves_to_a_new_websocket_and_calls_go_on() {
         (1, None),
         "a move is no cut"
     );
+    let metrics = scene.relay.metrics().await;
+    assert!(!metrics.contains("relay_reconnects_total{"), "{metrics}");
 }
 
 #[tokio::test]
@@ -67,14 +69,26 @@ async fn a_relay_behind_a_load_balancer_hands_its_agents_over_to_one_with_anothe
     let lines = "reuse_port = true\n[link]\nhandover = 'always'";
     let (home, balancer) = RelayHome::by_cable(lines).await;
     let mut relay = TestRelay::at(home).await;
-    let agent = TestAgent::start().await;
+    let (upstream, pieces) = Upstream::with_slow().await;
+    let agent = TestAgent::start_with(&upstream.configuration("web", "")).await;
     agent.accept(&relay.initiate("acme", "widgets").await).await;
-    agent.until_online(CONNECTION).await;
+    relay.until_online(CONNECTION).await;
+    let token = relay.token(None).await;
+    let mut caller = Caller::http1(relay.home(), &token).await;
+    let request = caller.request("GET", "/slow", body::empty());
+    let mut answer = caller.send(request).await.into_body();
 
     let successor = TestRelay::at(relay.home().successor_elsewhere()).await;
     balancer.lead_to(successor.home().authority());
     relay.drain();
+    // While a call is under way on the first.
     successor.until_online(CONNECTION).await;
+    let mut other = Caller::plain(successor.home(), &token).await;
+    assert_eq!(other.get("/").await.text(), "at once");
+    pieces.send("after");
+    assert_eq!(next_piece(&mut answer).await.unwrap(), "after");
+    drop(pieces);
+    assert_eq!(next_piece(&mut answer).await, None);
     assert_eq!(relay.ended().await, Ended::Drained);
     let link = agent.connection(CONNECTION).await.unwrap().link;
     assert_eq!((link.links_made, link.last_cut), (2, None));

@@ -12,6 +12,8 @@ use super::wait_until;
 
 pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_agent");
 pub(crate) const RELAY: &str = env!("CARGO_BIN_EXE_relay");
+/// A folder with other programs to test: those of a release, for what takes many of them or much of the machine.
+const PROGRAMS: &str = "TEST_PROGRAMS";
 
 /// What a command left.
 #[derive(Debug)]
@@ -142,7 +144,11 @@ impl Drop for Daemon {
 }
 
 fn command(program: &'static str) -> Command {
-    let mut command = Command::new(program);
+    let mut path = PathBuf::from(program);
+    if let Some(folder) = std::env::var_os(PROGRAMS) {
+        path = Path::new(&folder).join(path.file_name().unwrap());
+    }
+    let mut command = Command::new(path);
     // Nothing of this machine's own settings: no proxies, no configuration by variables.
     command.env_clear();
     command

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use http::{Method, StatusCode};
+use relay_agent::admin_socket::client;
 use relay_agent::logging::{LogHandle, LogLevel};
 use relay_agent::passed_sockets::PassedSockets;
 use relay_agent::relay::Relay;
@@ -13,7 +14,6 @@ use relay_agent::relay::config::RelayConfig;
 use relay_agent::shutdown::{Ended, Shutdown};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::in_process::{Home, InProcess, private_directory};
@@ -137,9 +137,13 @@ impl RelayHome {
     pub(crate) async fn process(&self) -> Daemon {
         let config = self.file();
         let arguments = ["serve", "--config", config.to_str().unwrap()];
-        let relay = Daemon::start(RELAY, &arguments, &self.directory.path().join("log"));
+        let log = self.directory.path().join(format!("{}.log", self.name));
+        let relay = Daemon::start(RELAY, &arguments, &log);
         wait_until("the relay answers", async || {
-            TcpStream::connect(self.authority()).await.is_ok()
+            // On the address a relay that it is to take over from would answer as well.
+            let socket = self.socket();
+            let asked = client::request(&socket, Method::GET, "/healthz", None);
+            asked.await.is_ok()
         })
         .await;
         relay
