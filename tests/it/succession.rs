@@ -1,5 +1,6 @@
 //! One agent process hands over to another: every call is answered once, and what goes wrong changes nothing.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -149,13 +150,20 @@ async fn an_agent_hands_over_to_a_new_process_and_every_call_is_answered_once() 
     run(AGENT, &verify).await.succeeded();
 }
 
+/// In one step: the agent watches the file, and an empty one would be a configuration without upstreams.
+fn replace(file: &Path, text: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, file).unwrap();
+}
+
 #[tokio::test]
 async fn a_process_that_cannot_take_over_leaves_everything_as_it_was_and_the_next_one_can() {
     let (scene, mut old, _pieces) = scene().await;
     let former = scene.agent.status().await.process_id;
     let load = Load::on(&scene).await;
     let whole = std::fs::read_to_string(scene.agent.home().file()).unwrap();
-    std::fs::write(scene.agent.home().file(), "no_such_key = 1").unwrap();
+    replace(&scene.agent.home().file(), "no_such_key = 1");
     old.signal(Signal::SIGUSR2);
     old.until_logged("this process goes on as before").await;
     assert_eq!(scene.agent.status().await.process_id, former);
@@ -168,7 +176,7 @@ async fn a_process_that_cannot_take_over_leaves_everything_as_it_was_and_the_nex
     })
     .await;
 
-    std::fs::write(scene.agent.home().file(), whole).unwrap();
+    replace(&scene.agent.home().file(), &whole);
     let load = Load::on(&scene).await;
     old.signal(Signal::SIGUSR2);
     assert!(old.ended().await.success(), "{}", old.log());
