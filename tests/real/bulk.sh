@@ -1,6 +1,6 @@
 #!/bin/bash
 # 1 GiB down and 1 GiB up through the relay, each verified by SHA-256, while the memory of both programs stays bounded;
-# then a reader that is slower than the network, and one that goes away.
+# the same while the link is cut every second; then a reader that is slower than the network, and one that goes away.
 # shellcheck source=tests/real/harness.sh
 . "$(dirname "$0")/harness.sh"
 
@@ -43,6 +43,33 @@ uploaded_in_chunks() {
     [ "$answer" = "$BYTES $expected" ]
 }
 
+# while_cut COMMAND...: cuts the agent's own connection to the relay every second meanwhile.
+while_cut() {
+    local before cutting status
+    before=$(times_resumed)
+    cut_every_second &
+    cutting=$!
+    "$@"
+    status=$?
+    kill $cutting
+    echo "resumed: $(($(times_resumed) - before)) times"
+    [ $status = 0 ] && [ "$(times_resumed)" -gt "$before" ]
+}
+
+cut_every_second() {
+    local port
+    while sleep 1; do
+        for port in $(ss -Htnp state established "dport = :$relay_port" |
+            awk -v agent="pid=$agent_pid," 'index($0, agent) { sub(/.*:/, "", $3); print $3 }'); do
+            ss -tK "sport = :$port" >/dev/null
+        done
+    done
+}
+
+times_resumed() {
+    agent bulk status --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["connections"][0]["link"]["resumed"])'
+}
+
 # Reads 24 MiB at 8 MiB/s and goes away: the rest must wait at the server, not in our memory.
 slow_reader_leaves() {
     # curl fails when nobody reads on; that is the point.
@@ -61,6 +88,12 @@ within_limit() {
 check "1 GiB down, same hash" downloaded
 check "1 GiB up, same hash" uploaded
 check "1 GiB up in chunks, same hash" uploaded_in_chunks
+if [ "$(id -u)" = 0 ] && command -v ss >/dev/null; then
+    check "1 GiB down while the link is cut every second, same hash" while_cut downloaded
+    check "1 GiB up while the link is cut every second, same hash" while_cut uploaded
+else
+    skip "1 GiB while the link is cut" "only root can cut connections, with ss"
+fi
 check "a slow reader gets what it reads" slow_reader_leaves
 check "the server's download ends when its reader has gone" wait_until 5 nothing_open
 check "the agent's memory stayed under $MEMORY_LIMIT_KIB KiB" within_limit "$agent_pid"

@@ -248,7 +248,7 @@ echo "$columns" | sed 's/[^|]\{1,\}/---/g' >>"$table"
 scenario() {
     local name=$1 meanwhile=$2 made resumed status now_made now_resumed
     shift 2
-    new_links=unknown
+    new_links=unknown new_websockets=unknown
     wait_until 60 linked "$agent_name" || { not_ok "$name: the link is up before it"; return; }
     read -r made resumed < <(link_counts)
     end=$((SECONDS + seconds))
@@ -263,8 +263,9 @@ scenario() {
     wait_until 60 linked "$agent_name" || { not_ok "$name: the link is up after it"; return; }
     read -r now_made now_resumed < <(link_counts)
     new_links=$((now_made - made))
+    new_websockets=$((now_resumed - resumed))
     # An agent that was started anew counts anew.
-    [ "$meanwhile" = kill_the_agent_again_and_again ] || echo "    new links: $new_links, resumed: $((now_resumed - resumed)) times"
+    [ "$meanwhile" = kill_the_agent_again_and_again ] || echo "    new links: $new_links, resumed: $new_websockets times"
     if [ $status = 0 ]; then ok "$name"; else
         not_ok "$name"
         sed 's/^/    /' "$work/load.log" >&2
@@ -276,8 +277,7 @@ silence() { scenario "all packets are dropped for 8 s at a time" be_silent_now_a
 forgotten() { scenario "the firewall forgets the link every 15 s" forget_now_and_then; }
 agent_killed() { scenario "the agent is killed every 4 s" kill_the_agent_again_and_again --may-fail; }
 relay_killed() { scenario "the relay is killed every 4 s" kill_the_relay_again_and_again --may-fail; }
-# Fewer calls: no more may come together while the relay stands still than may wait for a link at once, which is 256.
-stopped() { scenario "agent and relay stand still for 4 s and 14 s" stop_both_now_and_then --calls 8; }
+stopped() { scenario "agent and relay stand still for 4 s and 14 s" stop_both_now_and_then; }
 
 replaced() {
     stop "$relay_pid"
@@ -287,17 +287,24 @@ replaced() {
     scenario "the relay is replaced by another every 8 s" replace_the_relay_again_and_again --may-fail
 }
 
+# A path that has just become slow is a matter of its own: the link knows of it from its first round trip on.
+begin_anew() { "${private[@]}" ss -tK dst $relay_address >/dev/null; }
+
+no_false_alarm() { [ "$new_links $new_websockets" = "0 0" ]; }
+
 slow() {
     take_slow_path 100 25 1
+    begin_anew
     scenario "round trip 200 ms ± 50 ms and 2 % loss" nothing_else --calls 5 --rate 20000
-    check "no false alarm with 2 % loss" test "$new_links" = 0
+    check "no false alarm with 2 % loss" no_false_alarm
     take_good_path
 }
 
 dreadful() {
     take_slow_path 1000 0 10
+    begin_anew
     scenario "round trip 2 s and 20 % loss" nothing_else --calls 0.5 --rate 500
-    check "no false alarm with 20 % loss" test "$new_links" = 0
+    check "no false alarm with 20 % loss" no_false_alarm
     take_good_path
 }
 
