@@ -37,12 +37,13 @@ pub const REASONS: [&str; 22] = [
     "other",
 ];
 /// Why calls are denied: the words of the policy, and a query that has a parameter which the agent adds.
-pub const DENIALS: [&str; 19] = [
+pub const DENIALS: [&str; 20] = [
     "no-rule",
     "by-rule",
     "unmet",
     "needs-body",
     "override",
+    "unclear-length",
     "unknown-upstream",
     "not-from-root",
     "dot-segment",

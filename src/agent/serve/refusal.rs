@@ -418,6 +418,7 @@ mod tests {
             Denied::Ambiguous(A::EncodedTwice),
             Denied::Ambiguous(A::NotUtf8),
             Denied::Override("x-http-method-override"),
+            Denied::UnclearLength,
             Denied::ByRule,
             Denied::NeedsBody(1),
             Denied::Unmet,
