@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc;
@@ -21,8 +22,11 @@ use crate::failure::Failure;
 use crate::process::{self, Process};
 use crate::upstream;
 
-/// By then the agent has linked, or something is wrong.
-const LINK_DEADLINE: Duration = Duration::from_secs(20);
+/// By then the relay takes commands and the agent has linked, or something is wrong.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+const RELAY_CONFIG: &str = "relay.toml";
+const AGENT_CONFIG: &str = "agent.toml";
 
 /// The relay to measure: `RELAY_BINARY`, else the one that `cargo bench` built.
 pub(crate) fn relay_binary() -> OsString {
@@ -44,7 +48,7 @@ pub(crate) struct Relayed {
     agent: Process,
     callers: SocketAddr,
     token: String,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Relayed {
@@ -59,8 +63,8 @@ impl Relayed {
         }
         let (listen, callers) = (process::free_address()?, process::free_address()?);
         let (cable, beside, upstream) = around(listen)?;
-        let relay_config = here.join("relay.toml");
-        let agent_config = here.join("agent.toml");
+        let relay_config = here.join(RELAY_CONFIG);
+        let agent_config = here.join(AGENT_CONFIG);
         process::write(
             &relay_config,
             &relay_configuration(here, listen, callers, cable.address()),
@@ -71,22 +75,30 @@ impl Relayed {
         serve.arg("serve").arg("--config").arg(&relay_config);
         let mut relay = Process::start("relay", &mut serve, here.join("relay.log"))?;
         relay.wait_for_listener(callers)?;
+        wait_until("the relay takes no command", || {
+            Ok(UnixStream::connect(here.join("relay.sock")).is_ok())
+        })?;
         let token = connections::token(&relay_config)?;
-        let code = connections::initiate(&relay_config, "bench")?;
-        connections::accept(&agent_config, &code)?;
+        connect(here, "bench")?;
         let mut run = Command::new(agent_binary());
         run.arg("run").arg("--config").arg(&agent_config);
         let agent = Process::start("agent", &mut run, here.join("agent.log"))?;
-        wait_for_link(&relay_config)?;
-        Ok(Self {
+        let relayed = Self {
             cable,
             beside,
             relay,
             agent,
             callers,
             token,
-            _directory: directory,
-        })
+            directory,
+        };
+        wait_for_links(relayed.folder(), 1)?;
+        Ok(relayed)
+    }
+
+    /// Where their configuration is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.directory.path()
     }
 
     /// A caller of the relay.
@@ -152,11 +164,27 @@ fn around(relay: SocketAddr) -> Result<(Cable, Cable, SocketAddr), Failure> {
         .map_err(Failure::because("start the upstream"))
 }
 
-fn wait_for_link(relay_config: &Path) -> Result<(), Failure> {
-    let deadline = Instant::now() + LINK_DEADLINE;
-    while connections::online(relay_config)? == 0 {
+/// Makes a connection: by the agent if it runs, else by its command alone.
+pub(crate) fn connect(folder: &Path, name: &str) -> Result<(), Failure> {
+    let code = connections::initiate(&folder.join(RELAY_CONFIG), name)?;
+    connections::accept(&folder.join(AGENT_CONFIG), &code)
+}
+
+/// Waits until so many connections have a link.
+pub(crate) fn wait_for_links(folder: &Path, wanted: usize) -> Result<(), Failure> {
+    wait_until("too few links came up", || {
+        Ok(connections::online(&folder.join(RELAY_CONFIG))? >= wanted)
+    })
+}
+
+fn wait_until(
+    failure: &str,
+    mut happened: impl FnMut() -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + START_DEADLINE;
+    while !happened()? {
         if Instant::now() > deadline {
-            return Err(Failure::new("no link came up"));
+            return Err(Failure::new(failure));
         }
         thread::sleep(Duration::from_millis(20));
     }

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 const TICKS_PER_SECOND: u64 = 100;
 
 /// A program that has not begun to listen by then has failed to start.
-const START_DEADLINE: Duration = Duration::from_secs(20);
+const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Then SIGTERM is followed by SIGKILL.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);

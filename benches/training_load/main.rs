@@ -6,7 +6,9 @@
 //! ```
 //!
 //! `RELAY_BINARY` and `AGENT_BINARY` are the programs that are trained. They write down what they did when they end. Their
-//! counts become part of the release, so a wrong answer ends the run with a failure.
+//! counts become part of the release, so a wrong answer ends the run with a failure. With `TRAINING_LOAD=start` they are
+//! started and linked, and carry one call: what a program does that has nothing to do. With `TRAINING_LOAD=administer` another
+//! connection is accepted while they run.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -88,6 +90,17 @@ fn train() -> Result<(), Failure> {
 }
 
 async fn load(relayed: &Relayed) -> Result<(), Failure> {
+    let kind = std::env::var("TRAINING_LOAD");
+    if kind.is_ok() {
+        println!("start, and one call");
+        relayed.caller().await?.small().await?;
+        if kind.is_ok_and(|kind| kind == "administer") {
+            println!("another connection");
+            relayed::connect(relayed.folder(), "another")?;
+            relayed::wait_for_links(relayed.folder(), 2)?;
+        }
+        return Ok(());
+    }
     for (callers, calls) in CALLERS {
         println!("small calls, callers: {callers}");
         let callers = (0..callers).map(|_| async move {
