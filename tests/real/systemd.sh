@@ -293,10 +293,11 @@ check "when the relay is there, the link comes up" finds_its_relay
 
 # ---- sockets
 
+# Without the agent, which would be the first to connect.
 takes_sockets() {
-    on systemctl stop relay && on sed -i 's/^ListenStream=0.0.0.0:443$/ListenStream=0.0.0.0:8443/' /etc/systemd/system/relay.socket &&
+    on systemctl stop relay-agent relay && on sed -i 's/^ListenStream=0.0.0.0:443$/ListenStream=0.0.0.0:8443/' /etc/systemd/system/relay.socket &&
         on systemctl daemon-reload && on systemctl enable --now relay.socket && is_state relay ActiveState inactive &&
-        wait_until 60 answered && is_state relay ActiveState active && on relay connections
+        on systemctl start relay-agent && wait_until 60 answered && is_state relay ActiveState active && on relay connections
 }
 wakes_agent() {
     on systemctl stop relay-agent && on systemctl start relay-agent.socket && is_state relay-agent ActiveState inactive &&
