@@ -186,4 +186,4 @@ fn time_of(text: &str) -> Option<SystemTime> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::agent) mod tests;

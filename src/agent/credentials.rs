@@ -43,7 +43,7 @@ use std::time::Duration;
 use http::{HeaderMap, Uri};
 
 pub use command::CommandError;
-pub use health::{NotRenewed, Renewals};
+pub use health::{NotRenewed, Renewals, Troubles};
 pub use oauth2::TokenError;
 pub use outgoing::Outgoing;
 pub use shield::Shield;

@@ -20,6 +20,18 @@ async fn scene() -> Scene {
     Scene::around(Upstream::new(answers::echo).await).await
 }
 
+/// A scene whose agent was exported to a file, and goes on.
+async fn backed_up() -> (Scene, String) {
+    let mut scene = scene().await;
+    let file = path_in(scene.relay.home().directory(), "export");
+    scene.agent.stop().await;
+    let kept = agent(scene.agent.home(), &["export", "--keep", "--to", &file]).await;
+    kept.succeeded();
+    scene.agent.go_on().await;
+    scene.agent.until_online(CONNECTION).await;
+    (scene, file)
+}
+
 /// As if the state had been used on another machine before.
 fn move_to_another_machine(home: &AgentHome) {
     let path = home.state().join("machine");
@@ -59,24 +71,12 @@ async fn an_exported_agent_goes_on_on_the_new_machine_and_not_on_the_old_one() {
 
 #[tokio::test]
 async fn a_backup_leaves_the_agent_as_it_is() {
-    let mut scene = scene().await;
-    let file = path_in(scene.relay.home().directory(), "export");
-    scene.agent.stop().await;
-    let kept = agent(scene.agent.home(), &["export", "--keep", "--to", &file]).await;
-    kept.succeeded();
-    scene.agent.go_on().await;
-    scene.agent.until_online(CONNECTION).await;
+    backed_up().await;
 }
 
 #[tokio::test]
 async fn a_backup_that_is_used_elsewhere_while_the_agent_runs_is_refused_and_the_agent_goes_on() {
-    let mut scene = scene().await;
-    let file = path_in(scene.relay.home().directory(), "export");
-    scene.agent.stop().await;
-    let kept = agent(scene.agent.home(), &["export", "--keep", "--to", &file]).await;
-    kept.succeeded();
-    scene.agent.go_on().await;
-    scene.agent.until_online(CONNECTION).await;
+    let (scene, file) = backed_up().await;
     let new = AgentHome::new("");
     agent(&new, &["import", &file]).await.succeeded();
     let second = TestAgent::at(new).await;

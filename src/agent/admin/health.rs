@@ -14,6 +14,7 @@ use super::{Admin, problem_of};
 use crate::admin_socket::json;
 use crate::agent::command::Command;
 use crate::agent::conditions;
+use crate::agent::credentials::Troubles;
 use crate::agent::metrics::page;
 use crate::agent::status::{
     self, AgentStatus, AuditStatus, ConnectionStatus, DiskStatus, NotRenewedStatus,
@@ -129,31 +130,29 @@ impl Admin {
         let gateway = self.0.live.calls.gateway();
         let credentials = gateway.credentials();
         let now = SystemTime::now();
-        let troubles_of = |upstream: &str| {
-            let troubles = credentials.troubles(upstream).into_iter();
-            troubles.map(|error| chain(&*error).to_string()).collect()
-        };
-        let not_renewed_of = |upstream: &str| {
-            let all = credentials.not_renewed(upstream);
-            all.iter().map(|it| NotRenewedStatus::of(it, now)).collect()
-        };
-        let renewals_of = |upstream: &str| credentials.renewals(upstream).map(Into::into);
         let upstreams = parts
             .upstreams
             .iter()
             .map(|upstream| {
-                let counted = self.0.live.metrics.of(upstream.name.as_str());
+                let name = upstream.name.as_str();
+                let counted = self.0.live.metrics.of(name);
+                let Troubles {
+                    missing,
+                    not_renewed,
+                } = credentials.troubles(name);
+                let missing = missing.iter().map(|error| chain(&**error).to_string());
+                let not_renewed = not_renewed.iter().map(|it| NotRenewedStatus::of(it, now));
                 let unreachable = counted.as_ref().and_then(|it| it.unreachable());
                 UpstreamStatus {
-                    name: upstream.name.to_string(),
+                    name: name.to_owned(),
                     url: upstream.url.to_string(),
                     rules: upstream.rules.len(),
                     calls: counted.map(|it| it.classes()).unwrap_or_default(),
-                    credential_troubles: troubles_of(upstream.name.as_str()),
-                    credentials_not_renewed: not_renewed_of(upstream.name.as_str()),
-                    credential_renewals: renewals_of(upstream.name.as_str()),
+                    credential_troubles: missing.collect(),
+                    credentials_not_renewed: not_renewed.collect(),
+                    credential_renewals: credentials.renewals(name).map(Into::into),
                     unreachable: unreachable.map(|it| UnreachableStatus::of(&it)),
-                    candidate: gateway.observed(upstream.name.as_str()).map(Into::into),
+                    candidate: gateway.observed(name).map(Into::into),
                 }
             })
             .collect();

@@ -17,7 +17,7 @@ fn online(facts: &LinkFacts) -> ConnectionStatus {
     ConnectionStatus::of(&example("acme"), &Phase::Online { since }, facts)
 }
 
-fn upstream() -> UpstreamStatus {
+pub(in crate::agent) fn upstream() -> UpstreamStatus {
     UpstreamStatus {
         name: "jira".to_owned(),
         url: "https://jira".to_owned(),

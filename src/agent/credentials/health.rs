@@ -8,6 +8,15 @@ use std::time::Duration;
 use super::placement::{Placement, Trouble};
 use super::{CredentialError, Credentials};
 
+/// What is wrong with an upstream's credentials.
+#[derive(Debug, Default)]
+pub struct Troubles {
+    /// Why some are not to be had.
+    pub missing: Vec<Arc<CredentialError>>,
+    /// Those that could not be renewed, and are used for as long as they are good.
+    pub not_renewed: Vec<NotRenewed>,
+}
+
 /// A credential that could not be renewed. The one before is still used.
 #[derive(Debug, Clone)]
 pub struct NotRenewed {
@@ -27,24 +36,19 @@ pub struct Renewals {
 }
 
 impl Credentials {
-    /// Why credentials of an upstream are not to be had, as far as is known.
+    /// What is wrong with an upstream's credentials, as far as is known. Each is looked at once: those in files are read.
     #[must_use]
-    pub fn troubles(&self, upstream: &str) -> Vec<Arc<CredentialError>> {
-        let missing = self.known(upstream).filter_map(|trouble| match trouble {
-            Trouble::Missing(error) => Some(error),
-            Trouble::NotRenewed(_) => None,
-        });
-        missing.collect()
-    }
-
-    /// Credentials of an upstream that could not be renewed, and are used for as long as they are good.
-    #[must_use]
-    pub fn not_renewed(&self, upstream: &str) -> Vec<NotRenewed> {
-        let old = self.known(upstream).filter_map(|trouble| match trouble {
-            Trouble::NotRenewed(not_renewed) => Some(not_renewed),
-            Trouble::Missing(_) => None,
-        });
-        old.collect()
+    pub fn troubles(&self, upstream: &str) -> Troubles {
+        let of_upstream = self.upstreams.get(upstream).into_iter();
+        let placements = of_upstream.flat_map(|it| &it.placements);
+        let mut troubles = Troubles::default();
+        for trouble in placements.filter_map(Placement::trouble) {
+            match trouble {
+                Trouble::Missing(error) => troubles.missing.push(error),
+                Trouble::NotRenewed(not_renewed) => troubles.not_renewed.push(not_renewed),
+            }
+        }
+        troubles
     }
 
     /// How often credentials of an upstream were fetched; nothing where none has to be.
@@ -55,11 +59,5 @@ impl Credentials {
             ok: all.ok + one.ok,
             failed: all.failed + one.failed,
         })
-    }
-
-    fn known(&self, upstream: &str) -> impl Iterator<Item = Trouble> {
-        let of_upstream = self.upstreams.get(upstream).into_iter();
-        let placements = of_upstream.flat_map(|it| &it.placements);
-        placements.filter_map(Placement::trouble)
     }
 }

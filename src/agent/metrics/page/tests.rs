@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{Method, Request, Response};
 
 use super::*;
+use crate::agent::conditions::tests::upstream;
 use crate::agent::lifecycle::Phase;
 use crate::agent::metrics::Metrics;
 use crate::agent::metrics::upstream::DenialKind;
@@ -50,15 +51,8 @@ fn status(phase: &Phase) -> AgentStatus {
         }],
         connections: vec![connection],
         upstreams: vec![UpstreamStatus {
-            name: "jira".to_owned(),
-            url: "https://jira".to_owned(),
-            rules: 1,
-            calls: Default::default(),
-            credential_troubles: Vec::new(),
-            credentials_not_renewed: Vec::new(),
             credential_renewals: Some(RenewalStatus { ok: 5, failed: 2 }),
-            unreachable: None,
-            candidate: None,
+            ..upstream()
         }],
         audit: Some(AuditStatus {
             writable: true,
