@@ -331,10 +331,11 @@ impl Place {
         &self.config.file
     }
 
-    /// A log that is open.
+    /// A log that is open, with its first line in the file.
     async fn start(&self) -> Audit {
         let audit = Audit::start(&self.config);
-        until(|| audit.health().unwrap().trouble.is_none()).await;
+        let health = || audit.health().unwrap();
+        until(|| health().trouble.is_none() && health().head.is_some()).await;
         audit
     }
 
