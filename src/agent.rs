@@ -60,6 +60,7 @@ use self::state::{StateDirectory, StateError};
 use self::succession::heir::{self, Heritage};
 use self::supervisor::{Summary, Supervisor};
 use crate::admin_socket::{AdminSocket, BindError};
+use crate::disk::Disks;
 use crate::logging::LogHandle;
 use crate::metric::listener::MetricsListener;
 use crate::passed_sockets::{self, PassedSocketError, PassedSockets};
@@ -177,7 +178,7 @@ impl Agent {
             summary: summaries.clone(),
             shutdown: shutdown.clone(),
             reloader: Arc::clone(&reloader),
-            directories: directories.map(Path::to_owned).collect(),
+            disks: Disks::of(directories.map(Path::to_owned)),
             started_at: SystemTime::now(),
             ledger: Mutex::default(),
         });

@@ -1,59 +1,54 @@
 //! How much room a file system has left, so that somebody hears of it before nothing can be written.
 //!
-//! Reads what the kernel has in memory; never writes, and never looks into a directory.
+//! Asks for what the kernel has in memory; never writes, and never looks into a directory. [`Disks`] asks without
+//! holding up who wants to know.
+
+mod disks;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
+use serde::{Deserialize, Serialize};
+
+pub use self::disks::{Disks, Seen, Silent};
 
 /// Nearly full is a file system with less than a twentieth left …
 const SHORT_PART: u64 = 20;
 /// … and less than this: of a large disk a twentieth is plenty. Two million calls' lines in the audit log.
 const SHORT_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// A directory that the program writes to, and the room there is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A directory that the program writes to, and the room there is. Part of the stable status formats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Room {
     /// The directory.
-    pub directory: PathBuf,
-    /// What the program may still write, in bytes.
-    pub free: u64,
-    /// The size of the file system, in bytes.
-    pub size: u64,
+    pub directory: String,
+    /// What the program may still write there, in bytes.
+    pub free_bytes: u64,
+    /// The size of its file system, in bytes.
+    pub size_bytes: u64,
 }
 
 impl Room {
-    /// Of the file system that a directory is on.
+    /// Of the file system that a directory is on. Waits for as long as that does not answer, which for one on a
+    /// network may be without end.
     ///
     /// # Errors
     /// What the system says: it is not there.
-    pub fn of(directory: &Path) -> io::Result<Self> {
+    fn of(directory: &Path) -> io::Result<Self> {
         let found = statvfs(directory)?;
         let unit = found.fragment_size();
         Ok(Self {
-            directory: directory.to_owned(),
-            free: found.blocks_available().saturating_mul(unit),
-            size: found.blocks().saturating_mul(unit),
+            directory: directory.display().to_string(),
+            free_bytes: found.blocks_available().saturating_mul(unit),
+            size_bytes: found.blocks().saturating_mul(unit),
         })
-    }
-
-    /// Of the file systems of some directories, each directory once; of those that cannot be looked at, nothing.
-    pub fn of_all<'a>(directories: impl IntoIterator<Item = &'a Path>) -> Vec<Self> {
-        let mut rooms: Vec<Self> = Vec::new();
-        for directory in directories {
-            let is_known = rooms.iter().any(|room| room.directory == directory);
-            if let Some(room) = Self::of(directory).ok().filter(|_| !is_known) {
-                rooms.push(room);
-            }
-        }
-        rooms
     }
 
     /// Whether somebody should make room soon.
     #[must_use]
     pub const fn is_short(&self) -> bool {
-        self.free < self.size / SHORT_PART && self.free < SHORT_BYTES
+        self.free_bytes < self.size_bytes / SHORT_PART && self.free_bytes < SHORT_BYTES
     }
 
     /// What is left, in words: `310 MiB of 40 GiB are left`.
@@ -61,8 +56,8 @@ impl Room {
     pub fn left(&self) -> String {
         format!(
             "{} of {} are left",
-            in_words(self.free),
-            in_words(self.size)
+            in_words(self.free_bytes),
+            in_words(self.size_bytes)
         )
     }
 }
@@ -84,11 +79,11 @@ mod tests {
 
     const GIB: u64 = 1024 * 1024 * 1024;
 
-    fn room(free: u64, size: u64) -> Room {
+    fn room(free_bytes: u64, size_bytes: u64) -> Room {
         Room {
-            directory: PathBuf::from("/d"),
-            free,
-            size,
+            directory: "/d".to_owned(),
+            free_bytes,
+            size_bytes,
         }
     }
 
@@ -108,11 +103,10 @@ mod tests {
     }
 
     #[test]
-    fn the_room_is_that_of_a_file_system_there_is_and_each_directory_is_told_once() {
+    fn the_room_is_that_of_a_file_system_there_is() {
         let here = std::env::temp_dir();
-        let nowhere = here.join("there is no such directory");
-        let rooms = Room::of_all([here.as_path(), &nowhere, &here]);
-        assert_eq!(rooms.len(), 1);
-        assert!(rooms[0].size >= rooms[0].free && rooms[0].size > 0);
+        let room = Room::of(&here).unwrap();
+        assert!(room.size_bytes >= room.free_bytes && room.size_bytes > 0);
+        assert!(Room::of(&here.join("there is no such directory")).is_err());
     }
 }

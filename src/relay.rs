@@ -43,6 +43,7 @@ use self::store::{Sharing, Store, StoreError};
 use self::tokens::Tokens;
 use crate::admin_socket::{AdminSocket, BindError, Peer};
 use crate::atomic_file::{self, DirectoryError};
+use crate::disk::Disks;
 use crate::identity::IdentityError;
 use crate::identity::key_file::{self, KeyFileError};
 use crate::invitation::TlsPin;
@@ -189,6 +190,7 @@ impl Relay {
             store,
             log,
             metrics: Metrics::default(),
+            disks: Disks::of([config.state_dir.clone()]),
             ledger: Mutex::default(),
             tls,
             shutdown,

@@ -8,7 +8,6 @@ mod explain;
 mod health;
 mod routes;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -31,6 +30,7 @@ use crate::agent::reload::Reloader;
 use crate::agent::supervisor::Summary;
 use crate::body::Body;
 use crate::condition::Ledger;
+use crate::disk::Disks;
 use crate::error_chain::chain;
 use crate::invitation::Invitation;
 use crate::logging::{LevelChange, LogHandle};
@@ -58,7 +58,7 @@ pub struct Inner {
     /// Reads the configuration again.
     pub reloader: Arc<Reloader>,
     /// Where it writes: its state, and the audit log.
-    pub directories: Vec<PathBuf>,
+    pub disks: Disks,
     /// When the daemon started.
     pub started_at: SystemTime,
     /// What was the matter at the last look.

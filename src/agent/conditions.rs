@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 pub use self::code::Code;
 pub use self::trouble::Trouble;
 use crate::agent::status::{
-    AgentStatus, AuditStatus, ConnectionState, ConnectionStatus, DiskStatus, UpstreamStatus,
+    AgentStatus, AuditStatus, ConnectionState, ConnectionStatus, UpstreamStatus,
 };
 use crate::condition::Finding;
 
@@ -53,11 +53,17 @@ pub fn of(status: &AgentStatus, now: SystemTime) -> Vec<Finding> {
     if let Some(audit) = &status.audit {
         of_audit(audit, &mut findings);
     }
-    for disk in status.disks.iter().map(DiskStatus::room) {
-        if disk.is_short() {
-            let finding = Code::DiskNearlyFull.found(disk.directory.display().to_string());
-            findings.push(finding.details(disk.left()));
-        }
+    for disk in status.disks.iter().filter(|disk| disk.is_short()) {
+        let finding = Code::DiskNearlyFull.found(disk.directory.as_str());
+        findings.push(finding.details(disk.left()));
+    }
+    for disk in &status.silent_disks {
+        let finding = Code::DiskSilent.found(disk.directory.as_str());
+        findings.push(
+            finding
+                .details(disk.why.as_str())
+                .since(time_of(&disk.since)),
+        );
     }
     findings
 }

@@ -21,7 +21,7 @@ use crate::agent::reload::Refused;
 use crate::agent::serve::Calls;
 use crate::agent::state::{ConnectionRecord, Damaged, Standing};
 use crate::condition::Condition;
-use crate::disk::Room;
+use crate::disk::{Room, Silent};
 use crate::error_chain;
 
 /// The version of the format.
@@ -60,18 +60,10 @@ pub struct AgentStatus {
     pub refused_configuration: Option<RefusedConfiguration>,
     /// The directories that the agent writes to, and the room there is.
     #[serde(default)]
-    pub disks: Vec<DiskStatus>,
-}
-
-/// A directory that the agent writes to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DiskStatus {
-    /// The directory.
-    pub directory: String,
-    /// What may still be written there, in bytes.
-    pub free_bytes: u64,
-    /// The size of its file system, in bytes.
-    pub size_bytes: u64,
+    pub disks: Vec<Room>,
+    /// Those of them whose disk does not answer.
+    #[serde(default)]
+    pub silent_disks: Vec<Silent>,
 }
 
 /// A configuration that cannot be put into force; the one before it still is.
@@ -155,28 +147,6 @@ impl RefusedConfiguration {
         Self {
             at: text_of(refused.at),
             why: refused.why,
-        }
-    }
-}
-
-impl From<Room> for DiskStatus {
-    fn from(room: Room) -> Self {
-        Self {
-            directory: room.directory.display().to_string(),
-            free_bytes: room.free,
-            size_bytes: room.size,
-        }
-    }
-}
-
-impl DiskStatus {
-    /// The room again.
-    #[must_use]
-    pub fn room(&self) -> Room {
-        Room {
-            directory: self.directory.as_str().into(),
-            free: self.free_bytes,
-            size: self.size_bytes,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::process;
+use std::time::Duration;
 
 use clap::Parser;
 use nix::sys::prctl;
@@ -12,6 +13,9 @@ use super::output::{note, printable};
 
 /// Threads for name look-ups and the disk: enough to do some side by side, and within `TasksMax` of the units.
 const MAX_BLOCKING_THREADS: usize = 32;
+/// How long the program's end waits for threads that nobody waits for any more: a name or a disk that does not answer
+/// must not keep it from ending.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
 /// Runs a program from its arguments to its exit code.
 ///
@@ -54,7 +58,7 @@ fn disable_core_dumps() {
 }
 
 fn in_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(MAX_BLOCKING_THREADS)
         .build()
@@ -64,12 +68,40 @@ fn in_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), 
                 format!("the runtime could not be set up: {error}"),
                 "",
             )
-        })?
-        .block_on(command)
+        })?;
+    let ended = runtime.block_on(command);
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    ended
 }
 
 /// Harmless text that keeps its line breaks, which lists of mistakes have.
 fn in_lines(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(printable).collect();
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_thread_that_a_dead_disk_holds_does_not_keep_the_program_from_ending() {
+        let (disk_comes_back, disk) = mpsc::channel::<()>();
+        let (ended, end) = mpsc::channel();
+        let program = thread::spawn(move || {
+            let result = in_runtime(async {
+                tokio::task::spawn_blocking(move || disk.recv_timeout(2 * DEADLINE));
+                Ok(())
+            });
+            let _ = ended.send(result.is_ok());
+        });
+        assert_eq!(end.recv_timeout(DEADLINE), Ok(true));
+        drop(disk_comes_back);
+        program.join().unwrap();
+    }
 }

@@ -12,7 +12,7 @@ use super::api::views::ConnectionView;
 use super::metrics::Happened;
 use super::store::WriteTrouble;
 use crate::condition::Finding;
-use crate::disk::Room;
+use crate::disk;
 use crate::link::tls::server::CertificateHealth;
 
 /// How long before its end a certificate should have been renewed: automatic renewals come with a third of the life
@@ -30,8 +30,8 @@ pub struct Seen {
     pub store_answers: bool,
     /// Why the last change did not reach the disk.
     pub store_trouble: Option<WriteTrouble>,
-    /// The room that there is for its state.
-    pub disks: Vec<Room>,
+    /// The disk of its state.
+    pub disks: disk::Seen,
     /// Listeners that accept.
     pub listeners: usize,
     /// Whether its certificate is one for trials.
@@ -66,9 +66,17 @@ pub fn of(seen: &Seen, now: SystemTime) -> Vec<Finding> {
         let finding = Code::StoreNotWritten.found("");
         findings.push(finding.details(why.as_str()).since(Some(*since)));
     }
-    for disk in seen.disks.iter().filter(|disk| disk.is_short()) {
-        let finding = Code::DiskNearlyFull.found(disk.directory.display().to_string());
+    for disk in seen.disks.rooms.iter().filter(|disk| disk.is_short()) {
+        let finding = Code::DiskNearlyFull.found(disk.directory.as_str());
         findings.push(finding.details(disk.left()));
+    }
+    for disk in &seen.disks.silent {
+        let finding = Code::DiskSilent.found(disk.directory.as_str());
+        findings.push(
+            finding
+                .details(disk.why.as_str())
+                .since(time_of(&disk.since)),
+        );
     }
     if seen.is_trial {
         findings.push(Code::TrialCertificate.found(""));

@@ -38,13 +38,20 @@ pub(super) async fn follow(shared: &Shared) {
 
 /// What is the matter now, the worst first. What began or ended since the last look is in the log.
 pub async fn look(shared: &Shared) -> Vec<Condition> {
+    look_and_measure(shared).await.0
+}
+
+/// The same, and the room there is.
+async fn look_and_measure(shared: &Shared) -> (Vec<Condition>, Vec<Room>) {
     let metrics = &shared.metrics;
     let answers = tokio::time::timeout(STORE_ANSWERS_WITHIN, shared.store.is_healthy());
+    // Side by side: when the disk is dead, the database on it is silent too.
+    let (answers, disks) = tokio::join!(answers, shared.disks.look());
     let seen = Seen {
         draining: shared.shutdown.is_draining(),
-        store_answers: answers.await.unwrap_or(false),
+        store_answers: answers.unwrap_or(false),
         store_trouble: shared.store.trouble(),
-        disks: Room::of_all([shared.config.state_dir.as_path()]),
+        disks,
         listeners: metrics.listeners(),
         is_trial: matches!(shared.config.tls, TlsMode::SelfSigned),
         certificate: shared.tls.as_ref().map(|tls| tls.health()),
@@ -61,14 +68,14 @@ pub async fn look(shared: &Shared) -> Vec<Condition> {
     let conditions = ledger.conditions();
     drop(ledger);
     news.log();
-    conditions
+    (conditions, seen.disks.rooms)
 }
 
 /// The metrics, in the format that is asked for.
 pub async fn metrics(shared: &Shared, accept: Option<&HeaderValue>) -> Response<Body> {
     let format = Format::accepted(accept.and_then(|accept| accept.to_str().ok()));
-    let conditions = look(shared).await;
-    let text = page::page(format, shared, &conditions, &Process::now());
+    let (conditions, rooms) = look_and_measure(shared).await;
+    let text = page::page(format, shared, &conditions, &rooms, &Process::now());
     let mut response = Response::new(body::full(text));
     let kind = HeaderValue::from_static(format.content_type());
     response.headers_mut().insert(CONTENT_TYPE, kind);

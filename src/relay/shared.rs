@@ -10,6 +10,7 @@ use super::registry::Registry;
 use super::store::Store;
 use super::tokens::Tokens;
 use crate::condition::Ledger;
+use crate::disk::Disks;
 use crate::identity::SigningKey;
 use crate::link::tls::server::ServerTls;
 use crate::logging::LogHandle;
@@ -34,6 +35,8 @@ pub struct Shared {
     pub log: LogHandle,
     /// What was counted since the start.
     pub metrics: Metrics,
+    /// The disk of its state.
+    pub disks: Disks,
     /// What was the matter at the last look.
     pub ledger: Mutex<Ledger>,
     /// The certificate, where TLS ends here.
@@ -96,6 +99,7 @@ pub(crate) mod tests {
             store,
             log: LogHandle::detached(LogLevel::Info),
             metrics: Metrics::default(),
+            disks: Disks::of([directory.to_owned()]),
             ledger: Mutex::default(),
             tls: None,
             shutdown: Shutdown::new(),

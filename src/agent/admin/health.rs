@@ -3,7 +3,6 @@
 //! Whoever asks looks anew; a task looks now and then, so that a condition that begins or ends is in the log though
 //! nobody asks.
 
-use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
@@ -17,12 +16,11 @@ use crate::agent::conditions;
 use crate::agent::credentials::Troubles;
 use crate::agent::metrics::page;
 use crate::agent::status::{
-    self, AgentStatus, AuditStatus, ConnectionStatus, DiskStatus, NotRenewedStatus,
-    RefusedConfiguration, UnreachableStatus, UpstreamStatus,
+    self, AgentStatus, AuditStatus, ConnectionStatus, NotRenewedStatus, RefusedConfiguration,
+    UnreachableStatus, UpstreamStatus,
 };
 use crate::body::{self, Body};
 use crate::condition::verdict;
-use crate::disk::Room;
 use crate::error_chain::chain;
 use crate::metric::process::Process;
 use crate::metric::text::Format;
@@ -156,6 +154,7 @@ impl Admin {
                 }
             })
             .collect();
+        let disks = self.0.disks.look().await;
         Ok(AgentStatus {
             version: status::VERSION,
             software: SOFTWARE.to_owned(),
@@ -169,14 +168,9 @@ impl Admin {
             upstreams,
             audit: AuditStatus::of(&self.0.live.calls),
             refused_configuration: self.0.reloader.refused().map(RefusedConfiguration::of),
-            disks: self.disks(),
+            disks: disks.rooms,
+            silent_disks: disks.silent,
         })
-    }
-
-    fn disks(&self) -> Vec<DiskStatus> {
-        let directories = self.0.directories.iter().map(PathBuf::as_path);
-        let rooms = Room::of_all(directories);
-        rooms.into_iter().map(DiskStatus::from).collect()
     }
 }
 

@@ -3,10 +3,9 @@
 use super::*;
 use crate::agent::lifecycle::Phase;
 use crate::agent::state::tests::example;
-use crate::agent::status::{
-    DiskStatus, Duplicate, KeyFacts, LinkFacts, NotRenewedStatus, UnreachableStatus,
-};
-use crate::condition::{Condition, Ledger};
+use crate::agent::status::{Duplicate, KeyFacts, LinkFacts, NotRenewedStatus, UnreachableStatus};
+use crate::condition::{Condition, Ledger, Severity};
+use crate::disk::{Room, Silent};
 
 fn now() -> SystemTime {
     humantime::parse_rfc3339("2026-01-01T14:00:00Z").unwrap()
@@ -47,6 +46,7 @@ fn well() -> AgentStatus {
         audit: None,
         refused_configuration: None,
         disks: Vec::new(),
+        silent_disks: Vec::new(),
     }
 }
 
@@ -267,7 +267,7 @@ fn a_rotation_that_failed_once_is_nothing_and_one_that_keeps_failing_is() {
 #[test]
 fn a_disk_that_is_nearly_full_is_told_with_its_directory_and_what_is_left() {
     let mut status = well();
-    let disk = |directory: &str, free_bytes| DiskStatus {
+    let disk = |directory: &str, free_bytes| Room {
         directory: directory.to_owned(),
         free_bytes,
         size_bytes: 40 << 30,
@@ -289,6 +289,22 @@ fn a_disk_that_is_nearly_full_is_told_with_its_directory_and_what_is_left() {
         "{}",
         one.remedy
     );
+}
+
+#[test]
+fn a_disk_that_does_not_answer_is_told_with_its_directory_since_when_and_why() {
+    let mut status = well();
+    status.silent_disks = vec![Silent {
+        directory: "/srv".to_owned(),
+        since: "2026-01-01T13:00:00Z".to_owned(),
+        why: "Stale file handle (os error 116)".to_owned(),
+    }];
+    let [one] = conditions(&status).try_into().unwrap();
+    assert_eq!(one.code, "disk-silent");
+    assert_eq!(one.severity, Severity::Critical);
+    assert_eq!(one.since, "2026-01-01T13:00:00Z");
+    assert!(one.text.contains("Stale file handle"), "{}", one.text);
+    assert!(one.remedy.contains("/srv"), "{}", one.remedy);
 }
 
 #[test]

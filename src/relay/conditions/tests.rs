@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::condition::{Condition, Ledger};
+use crate::disk::{Room, Silent};
 use crate::link::tls::server::RefusedCertificate;
 
 fn now() -> SystemTime {
@@ -75,15 +76,25 @@ fn the_relay_itself_is_judged() {
     assert_eq!(not_written.since, "2026-01-01T13:00:00Z");
     assert!(not_written.text.ends_with(": database or disk is full"));
     seen = well();
-    seen.disks = vec![Room {
+    seen.disks.rooms = vec![Room {
         directory: "/var/lib/relay".into(),
-        free: 1024,
-        size: 1024 * 1024,
+        free_bytes: 1024,
+        size_bytes: 1024 * 1024,
     }];
     let [nearly_full] = conditions(&seen).try_into().unwrap();
     assert_eq!(nearly_full.code, "disk-nearly-full");
     assert!(nearly_full.text.ends_with(": 1 KiB of 1 MiB are left"));
     assert!(nearly_full.remedy.contains("/var/lib/relay"));
+    seen = well();
+    seen.disks.silent = vec![Silent {
+        directory: "/var/lib/relay".into(),
+        since: "2026-01-01T13:00:00Z".into(),
+        why: "Stale file handle".into(),
+    }];
+    let [silent] = conditions(&seen).try_into().unwrap();
+    assert_eq!(silent.code, "disk-silent");
+    assert_eq!(silent.since, "2026-01-01T13:00:00Z");
+    assert!(silent.text.ends_with(": Stale file handle"));
     seen = well();
     (seen.draining, seen.listeners) = (true, 0);
     assert_eq!(codes(&seen), ["draining"]);

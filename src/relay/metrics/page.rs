@@ -1,6 +1,5 @@
 //! The relay's figures as a page of metrics, from its parts and counters. `docs/status.md` lists them all.
 
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -55,6 +54,7 @@ pub fn page(
     format: Format,
     shared: &Shared,
     conditions: &[Condition],
+    rooms: &[Room],
     process: &Process,
 ) -> String {
     let mut page = Page::new(format);
@@ -69,7 +69,7 @@ pub fn page(
     write_reconnects(&mut page, &shared.metrics);
     write_calls(&mut page, &shared.metrics);
     write_certificate(&mut page, shared);
-    write_disk(&mut page, &shared.config.state_dir);
+    write_disks(&mut page, rooms);
     process.write(
         &mut page,
         UNIX_EPOCH + Duration::from_secs(shared.started_at),
@@ -211,12 +211,11 @@ fn write_certificate(page: &mut Page, shared: &Shared) {
     }
 }
 
-fn write_disk(page: &mut Page, state_dir: &Path) {
+fn write_disks(page: &mut Page, rooms: &[Room]) {
     let help = "What may still be written to the directory's file system.";
     let mut family = page.family("relay_disk_free_bytes", Kind::Gauge, help);
-    for room in Room::of_all([state_dir]) {
-        let directory = room.directory.display().to_string();
-        family.sample(&[("directory", &directory)], room.free);
+    for room in rooms {
+        family.sample(&[("directory", &room.directory)], room.free_bytes);
     }
 }
 

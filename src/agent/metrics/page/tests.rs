@@ -10,10 +10,9 @@ use crate::agent::lifecycle::Phase;
 use crate::agent::metrics::Metrics;
 use crate::agent::metrics::upstream::DenialKind;
 use crate::agent::state::tests::example;
-use crate::agent::status::{
-    AuditStatus, DiskStatus, KeyStatus, LinkFacts, RenewalStatus, UpstreamStatus,
-};
+use crate::agent::status::{AuditStatus, KeyStatus, LinkFacts, RenewalStatus, UpstreamStatus};
 use crate::condition::Condition;
+use crate::disk::Room;
 
 fn status(phase: &Phase) -> AgentStatus {
     let mut facts = LinkFacts {
@@ -65,11 +64,12 @@ fn status(phase: &Phase) -> AgentStatus {
             not_sent: 0,
         }),
         refused_configuration: None,
-        disks: vec![DiskStatus {
+        disks: vec![Room {
             directory: "/var/lib/relay-agent".to_owned(),
             free_bytes: 4096,
             size_bytes: 8192,
         }],
+        silent_disks: Vec::new(),
     }
 }
 

@@ -3,11 +3,11 @@
 use super::*;
 use crate::agent::conditions;
 use crate::agent::status::{
-    Cut, DiskStatus, Duplicate, LinkStatus, NotRenewedStatus, RefusedConfiguration,
-    UnreachableStatus,
+    Cut, Duplicate, LinkStatus, NotRenewedStatus, RefusedConfiguration, UnreachableStatus,
 };
 use crate::cli::golden;
 use crate::condition::{Ledger, verdict};
+use crate::disk::Room;
 
 const TERMINAL: Look = Look {
     width: Some(80),
@@ -102,6 +102,7 @@ fn agent(connections: Vec<ConnectionStatus>) -> AgentStatus {
         }),
         refused_configuration: None,
         disks: Vec::new(),
+        silent_disks: Vec::new(),
     }
 }
 
@@ -209,7 +210,7 @@ fn credentials_keys_and_disks_that_will_be_a_trouble_are_told_before_they_are() 
         why: text("/usr/bin/vault gave no credential: it ended with 2"),
         usable_until: text("2026-01-01T14:52:00Z"),
     }];
-    status.disks = vec![DiskStatus {
+    status.disks = vec![Room {
         directory: text("/var/lib/relay-agent"),
         free_bytes: 12 << 20,
         size_bytes: 40 << 30,
