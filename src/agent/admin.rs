@@ -236,6 +236,7 @@ impl Admin {
         let answer = ReloadAnswer {
             upstreams: reloaded.upstreams,
             needs_restart: reloaded.needs_restart,
+            withdrawn: reloaded.withdrawal.map(|it| it.to_string()),
         };
         Ok(json(StatusCode::OK, &answer))
     }

@@ -25,6 +25,8 @@ const AUDIT_BEHIND: usize = 1024;
 const ROTATIONS_FAILED: u32 = 2;
 /// For how long an upstream that no call has reached since is told of: after that nobody seems to need it.
 const UNREACHABLE_TOLD: Duration = Duration::from_secs(3600);
+/// For how long upstreams that files took away are told of: until somebody who comes in the morning has seen it.
+const WITHDRAWN_TOLD: Duration = Duration::from_secs(24 * 3600);
 
 /// Everything that is the matter, as the snapshot shows it at `now`.
 #[must_use]
@@ -43,6 +45,18 @@ pub fn of(status: &AgentStatus, now: SystemTime) -> Vec<Finding> {
         let finding = Code::ConfigurationRefused.found("");
         let since = time_of(&refused.at);
         findings.push(finding.details(refused.why.as_str()).since(since));
+    }
+    if let Some(withheld) = &status.withheld_configuration {
+        let finding = Code::ConfigurationWithheld.found("");
+        let since = time_of(&withheld.at);
+        findings.push(finding.details(withheld.what.as_str()).since(since));
+    }
+    if let Some(withdrawn) = &status.withdrawn_upstreams
+        && time_of(&withdrawn.at).is_some_and(|at| is_within(WITHDRAWN_TOLD, at, now))
+    {
+        let finding = Code::UpstreamsWithdrawn.found("");
+        let since = time_of(&withdrawn.at);
+        findings.push(finding.details(withdrawn.names.join(", ")).since(since));
     }
     for connection in &status.connections {
         of_connection(connection, now, &mut findings);

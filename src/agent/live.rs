@@ -3,6 +3,8 @@
 //! A configuration is taken whole or not at all. Calls and dials under way keep the parts that they
 //! began with.
 
+mod withdrawal;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+pub use self::withdrawal::Withdrawal;
 use crate::agent::audit::Audit;
 use crate::agent::config::{AgentConfig, TlsInspection, UpstreamConfig};
 use crate::agent::metrics::Metrics;
@@ -75,6 +78,12 @@ pub enum ReloadError {
     /// It has none, and cannot be put into force.
     #[error(transparent)]
     Live(LiveError),
+    /// Its file is empty, or gone, though nobody asked for a reload: most likely it is being written.
+    #[error(
+        "{} is empty or gone, and without it {}; if that is meant, run: agent reload",
+        .0.display(), .1
+    )]
+    Blank(PathBuf, Withdrawal),
     /// The thread that read the files did not finish.
     #[error("reading the configuration was broken off")]
     BrokenOff,

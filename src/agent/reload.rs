@@ -3,20 +3,29 @@
 //!
 //! Taken whole or not at all: one that has mistakes changes nothing, and is told in log and status until
 //! another is in force. Calls under way keep what admitted them. One reload at a time.
+//!
+//! A file that is written in place may be read while half of it is missing. So what has less in it is put into force
+//! only once its files have settled, and an empty file never by itself; who asks for a reload gets it at once.
 
 mod files;
+mod notes;
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use self::files::FileWatch;
+pub use self::notes::{Notes, Refused, Withdrawn, Withheld};
+use self::notes::{SETTLED_AFTER, Settling};
 use super::config::AgentConfig;
 use super::credentials::Credentials;
-use super::live::{Live, ReloadError};
+use super::live::{Live, ReloadError, Withdrawal};
 use crate::config_file::{Look, Looks};
 use crate::error_chain::chain;
 use crate::logging::LogHandle;
@@ -30,7 +39,7 @@ pub struct Reloader {
     file: Option<PathBuf>,
     fixed: Fixed,
     one_at_a_time: tokio::sync::Mutex<()>,
-    refused: Mutex<Option<Refused>>,
+    notes: Mutex<Notes>,
     /// Which files the configuration stands in, and what else it needs, as they were before they were read.
     read_from: watch::Sender<Looks>,
 }
@@ -42,15 +51,23 @@ pub struct Reloaded {
     pub upstreams: usize,
     /// Keys that changed and count from the next start on.
     pub needs_restart: Vec<String>,
+    /// What is gone.
+    pub withdrawal: Option<Withdrawal>,
 }
 
-/// A configuration that was looked at last and is not in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// When.
-    pub at: SystemTime,
-    /// Every mistake, with file, key and remedy.
-    pub why: String,
+/// Why the configuration is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// Somebody asked for it.
+    Asked,
+    /// Its files have changed, or have settled.
+    Files,
+}
+
+/// What became of it.
+enum Outcome {
+    InForce(Reloaded),
+    Withheld,
 }
 
 /// The keys of the configuration that take effect at the start only, with their values as text.
@@ -77,7 +94,7 @@ impl Reloader {
             file,
             fixed: Fixed::of(config),
             one_at_a_time: tokio::sync::Mutex::default(),
-            refused: Mutex::default(),
+            notes: Mutex::default(),
             read_from,
         }
     }
@@ -85,34 +102,44 @@ impl Reloader {
     /// Reads the configuration again and puts it into force, if all of it can be used.
     ///
     /// # Errors
-    /// [`ReloadError`]; the former configuration then stays in force, and [`refused`](Self::refused) says so.
+    /// [`ReloadError`]; the former configuration then stays in force, and [`notes`](Self::notes) say so.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        match self.take(Cause::Asked).await? {
+            Outcome::InForce(reloaded) => Ok(reloaded),
+            // Never for who asks.
+            Outcome::Withheld => Err(ReloadError::BrokenOff),
+        }
+    }
+
+    async fn take(&self, cause: Cause) -> Result<Outcome, ReloadError> {
         let _one = self.one_at_a_time.lock().await;
         // All of it is looked at before it is read: what changes in between is noticed afterwards.
         let watched: Vec<PathBuf> = self.read_from.borrow().keys().cloned().collect();
         let sources = AgentConfig::sources(self.file.as_deref());
         let mut seen = Look::at_each(watched.into_iter().chain(sources));
-        match self.replace(&mut seen).await {
-            Ok((config, named)) => {
+        match self.replace(&mut seen, cause).await {
+            Ok(Some((config, named, withdrawal))) => {
                 self.log.configure(config.log.level);
-                self.set_refused(None);
                 let mut looks = config.read_from.clone();
                 looks.extend(named);
                 self.read_from.send_replace(looks);
-                let upstreams = config.upstreams.len();
-                let needs_restart = self.fixed.changed(&Fixed::of(&config));
-                tracing::info!(upstreams, ?needs_restart, "the configuration was reloaded");
-                Ok(Reloaded {
-                    upstreams,
-                    needs_restart,
-                })
+                let reloaded = Reloaded {
+                    upstreams: config.upstreams.len(),
+                    needs_restart: self.fixed.changed(&Fixed::of(&config)),
+                    withdrawal,
+                };
+                self.note_in_force(cause, &reloaded);
+                Ok(Outcome::InForce(reloaded))
+            }
+            Ok(None) => {
+                self.read_from.send_replace(seen);
+                Ok(Outcome::Withheld)
             }
             Err(error) => {
                 tracing::error!(error = %chain(&error), "the configuration was not reloaded; the former one stays in force");
-                self.set_refused(Some(Refused {
-                    at: SystemTime::now(),
-                    why: chain(&error).to_string(),
-                }));
+                let why = chain(&error).to_string();
+                let at = SystemTime::now();
+                self.change_notes(|notes| notes.refuse(at, why));
                 // What was refused for a file that is new, or missing, is mended there.
                 self.read_from.send_replace(seen);
                 Err(error)
@@ -120,32 +147,76 @@ impl Reloader {
         }
     }
 
-    /// Reads the configuration and puts it into force. What it needs is added to `seen`, and told as far as it is to be
-    /// watched when all is well.
-    async fn replace(&self, seen: &mut Looks) -> Result<(AgentConfig, Looks), ReloadError> {
+    /// Reads the configuration and puts it into force, unless it is withheld. What it needs is added to `seen`, and told
+    /// as far as it is to be watched when all is well.
+    async fn replace(
+        &self,
+        seen: &mut Looks,
+        cause: Cause,
+    ) -> Result<Option<(AgentConfig, Looks, Option<Withdrawal>)>, ReloadError> {
         let file = self.file.clone();
-        let reading = tokio::task::spawn_blocking(move || AgentConfig::read(file.as_deref()));
-        let read = reading.await.map_err(|_| ReloadError::BrokenOff)?;
-        let config = read.map_err(ReloadError::Mistakes)?;
+        let reading = tokio::task::spawn_blocking(move || {
+            let config = AgentConfig::read(file.as_deref()).map_err(ReloadError::Mistakes)?;
+            let main = AgentConfig::sources(file.as_deref()).into_iter().next();
+            Ok((config, main.filter(|main| is_blank(main))))
+        });
+        let (config, blank) = reading.await.map_err(|_| ReloadError::BrokenOff)??;
         let named = named_in(&config);
         seen.extend(named.clone());
         // Once they are there they are looked at by who uses them; until then nobody else does.
         seen.extend(Look::at_each(
             config.upstreams.iter().flat_map(Credentials::files),
         ));
-        Ok((self.live.replace(config).await?, named))
+        let withdrawal = Withdrawal::of(&self.live.parts().upstreams, &config.upstreams);
+        if let (Some(withdrawal), Cause::Files) = (&withdrawal, cause) {
+            if let Some(file) = blank {
+                return Err(ReloadError::Blank(file, withdrawal.clone()));
+            }
+            if !self.has_settled(withdrawal, seen) {
+                return Ok(None);
+            }
+        }
+        Ok(Some((self.live.replace(config).await?, named, withdrawal)))
     }
 
-    /// The configuration that was looked at last, if it is not in force.
+    /// Whether these files have been like this for long enough; notes and tells it when this is seen first.
+    fn has_settled(&self, withdrawal: &Withdrawal, seen: &Looks) -> bool {
+        let now = (Instant::now(), SystemTime::now());
+        let settling = self.change_notes(|notes| notes.settle(withdrawal, seen, now));
+        if settling == Settling::Begins {
+            tracing::warn!(
+                within = ?SETTLED_AFTER,
+                "the configuration's files have less in them: {withdrawal}; that is put into force unless they change; `agent reload` does it at once"
+            );
+        }
+        settling == Settling::Over
+    }
+
+    fn note_in_force(&self, cause: Cause, reloaded: &Reloaded) {
+        let Reloaded {
+            upstreams,
+            needs_restart,
+            withdrawal,
+        } = reloaded;
+        tracing::info!(upstreams, ?needs_restart, "the configuration was reloaded");
+        if let Some(withdrawal) = withdrawal {
+            tracing::warn!("the configuration that is now in force has less in it: {withdrawal}");
+        }
+        let parts = self.live.parts();
+        let upstreams = parts.upstreams.iter().map(|it| it.name.as_str());
+        let upstreams: Vec<_> = upstreams.collect();
+        let (by_itself, at) = (cause == Cause::Files, SystemTime::now());
+        self.change_notes(|notes| notes.take(by_itself, withdrawal.as_ref(), &upstreams, at));
+    }
+
+    /// What became of the configurations that were looked at lately.
     #[must_use]
-    pub fn refused(&self) -> Option<Refused> {
-        let refused = self.refused.lock();
-        refused.unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn notes(&self) -> Notes {
+        self.change_notes(|notes| notes.clone())
     }
 
-    fn set_refused(&self, refused: Option<Refused>) {
-        let mut place = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        *place = refused;
+    fn change_notes<T>(&self, change: impl FnOnce(&mut Notes) -> T) -> T {
+        change(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Reloads on SIGHUP, and when a file of the configuration has changed, until the agent stops. Must be
@@ -168,11 +239,13 @@ impl Reloader {
             }
         };
         loop {
-            let cause = tokio::select! {
+            let settled_at = self.notes().withheld.map(|withheld| withheld.settled_at);
+            let (why, cause) = tokio::select! {
                 // All of them are cancel-safe: they only wait, and what came stays until it is asked for again.
                 () = shutdown.draining() => return,
-                () = next(hangup.as_mut()) => "SIGHUP",
-                () = changed(watched.as_mut()) => "a file has changed",
+                () = next(hangup.as_mut()) => ("SIGHUP", Cause::Asked),
+                () = changed(watched.as_mut()) => ("a file has changed", Cause::Files),
+                () = reached(settled_at) => ("the files have settled", Cause::Files),
                 Ok(()) = read_from.changed() => {
                     let files = read_from.borrow_and_update().clone();
                     if let Some(watched) = &mut watched {
@@ -181,9 +254,9 @@ impl Reloader {
                     continue;
                 }
             };
-            tracing::info!(cause, "the configuration is read again");
+            tracing::info!(cause = why, "the configuration is read again");
             // What became of it is in log and status.
-            let _ = self.reload().await;
+            let _ = self.take(cause).await;
         }
     }
 }
@@ -205,6 +278,22 @@ async fn changed(watched: Option<&mut FileWatch>) {
     match watched {
         Some(watched) => watched.changed().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Without a time, never.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a file has nothing in it, or is not there.
+fn is_blank(file: &Path) -> bool {
+    match fs::read_to_string(file) {
+        Ok(text) => text.trim().is_empty(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
 

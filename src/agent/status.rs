@@ -17,7 +17,7 @@ pub use self::upstream::{
     CandidateStatus, NotRenewedStatus, RenewalStatus, UnreachableStatus, UpstreamStatus,
 };
 use crate::agent::lifecycle::Phase;
-use crate::agent::reload::Refused;
+use crate::agent::reload::{Refused, Withdrawn, Withheld};
 use crate::agent::serve::Calls;
 use crate::agent::state::{ConnectionRecord, Damaged, Standing};
 use crate::condition::Condition;
@@ -58,6 +58,12 @@ pub struct AgentStatus {
     /// The configuration that was looked at last, if it is not in force.
     #[serde(default)]
     pub refused_configuration: Option<RefusedConfiguration>,
+    /// A configuration that takes something away, until its files have settled.
+    #[serde(default)]
+    pub withheld_configuration: Option<WithheldConfiguration>,
+    /// Upstreams that are gone because files changed, until somebody asks for a reload.
+    #[serde(default)]
+    pub withdrawn_upstreams: Option<WithdrawnUpstreams>,
     /// The directories that the agent writes to, and the room there is.
     #[serde(default)]
     pub disks: Vec<Room>,
@@ -73,6 +79,24 @@ pub struct RefusedConfiguration {
     pub at: String,
     /// Every mistake, with file, key and remedy.
     pub why: String,
+}
+
+/// A configuration that is put into force once its files have settled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithheldConfiguration {
+    /// When it was first looked at.
+    pub at: String,
+    /// What it takes away, in words.
+    pub what: String,
+}
+
+/// Upstreams that are gone because files changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithdrawnUpstreams {
+    /// When.
+    pub at: String,
+    /// Their names.
+    pub names: Vec<String>,
 }
 
 /// The audit log.
@@ -147,6 +171,28 @@ impl RefusedConfiguration {
         Self {
             at: text_of(refused.at),
             why: refused.why,
+        }
+    }
+}
+
+impl WithheldConfiguration {
+    /// The snapshot of what a reload withholds.
+    #[must_use]
+    pub fn of(withheld: Withheld) -> Self {
+        Self {
+            at: text_of(withheld.at),
+            what: withheld.withdrawal.to_string(),
+        }
+    }
+}
+
+impl WithdrawnUpstreams {
+    /// The snapshot of what files took away.
+    #[must_use]
+    pub fn of(withdrawn: Withdrawn) -> Self {
+        Self {
+            at: text_of(withdrawn.at),
+            names: withdrawn.upstreams,
         }
     }
 }

@@ -79,6 +79,87 @@ async fn a_bad_configuration_leaves_the_former_in_force_and_the_status_says_so_u
 }
 
 #[tokio::test]
+async fn a_file_that_is_empty_or_cut_off_while_it_is_written_withdraws_nothing() {
+    let scene = Scene::around(Upstream::new(answers::echo).await).await;
+    let file = scene.agent.home().file();
+    let whole = fs::read_to_string(&file).unwrap();
+    let cut_off = whole.split("[[upstream]]").next().unwrap();
+
+    fs::write(&file, "").unwrap();
+    wait_until("the empty file is refused", async || {
+        let refused = scene.agent.status().await.refused_configuration;
+        refused.is_some_and(|refused| refused.why.contains("is empty or gone"))
+    })
+    .await;
+    assert_eq!(scene.caller().await.get("/x").await.status, 200);
+
+    let mut steps = 0;
+    wait_until("the file that is cut off is withheld", async || {
+        // Never so long as it is that it would settle.
+        steps += 1;
+        fs::write(&file, format!("{cut_off}# {steps}\n")).unwrap();
+        scene.agent.status().await.withheld_configuration.is_some()
+    })
+    .await;
+    assert_eq!(scene.caller().await.get("/x").await.status, 200);
+
+    fs::write(&file, whole).unwrap();
+    wait_until("the whole file is in force", async || {
+        scene.agent.status().await.withheld_configuration.is_none()
+    })
+    .await;
+    let status = scene.agent.status().await;
+    assert_eq!(status.refused_configuration, None);
+    assert_eq!(status.withdrawn_upstreams, None);
+    assert_eq!(status.upstreams.len(), 1);
+}
+
+#[tokio::test]
+async fn an_upstream_that_the_files_no_longer_have_is_withdrawn_and_told_until_somebody_reloads() {
+    let scene = Scene::around(Upstream::new(answers::echo).await).await;
+    let home = scene.agent.home();
+    let whole = fs::read_to_string(home.file()).unwrap();
+    let cut_off = whole.split("[[upstream]]").next().unwrap();
+    fs::write(home.file(), cut_off).unwrap();
+    wait_until("the upstream is gone", async || {
+        scene.agent.status().await.upstreams.is_empty()
+    })
+    .await;
+    let withdrawn = scene.agent.status().await.withdrawn_upstreams.unwrap();
+    assert_eq!(withdrawn.names, ["web"]);
+    let socket = home.directory().join("admin.sock");
+    let socket = socket.to_str().unwrap();
+    let shown = run(AGENT, &["status", "--socket", socket])
+        .await
+        .succeeded();
+    assert!(
+        shown.out.contains("upstreams are gone") && shown.out.contains(": web"),
+        "{}",
+        shown.out
+    );
+    run(AGENT, &["reload", "--socket", socket])
+        .await
+        .succeeded();
+    assert_eq!(scene.agent.status().await.withdrawn_upstreams, None);
+
+    // Who asks waits for nothing, and is told what is gone.
+    fs::write(home.file(), &whole).unwrap();
+    run(AGENT, &["reload", "--socket", socket])
+        .await
+        .succeeded();
+    fs::write(home.file(), cut_off).unwrap();
+    let reloaded = run(AGENT, &["reload", "--socket", socket])
+        .await
+        .succeeded();
+    assert!(
+        reloaded.out.contains("1 upstream is gone (web)"),
+        "{}",
+        reloaded.out
+    );
+    assert_eq!(scene.agent.status().await.upstreams, []);
+}
+
+#[tokio::test]
 async fn a_drop_in_that_appears_counts_and_can_be_mended_in_place() {
     let scene = Scene::around(Upstream::new(answers::echo).await).await;
     let drop_ins = scene.agent.home().directory().join("agent.d");

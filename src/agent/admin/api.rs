@@ -64,6 +64,9 @@ pub struct ReloadAnswer {
     pub upstreams: usize,
     /// Keys that changed, and take effect after a restart only.
     pub needs_restart: Vec<String>,
+    /// What is gone, in words: upstreams, or rules of some.
+    #[serde(default)]
+    pub withdrawn: Option<String>,
 }
 
 /// The answer to `GET /v1/policy/explain`.

@@ -17,7 +17,7 @@ use crate::agent::credentials::Troubles;
 use crate::agent::metrics::page;
 use crate::agent::status::{
     self, AgentStatus, AuditStatus, ConnectionStatus, NotRenewedStatus, RefusedConfiguration,
-    UnreachableStatus, UpstreamStatus,
+    UnreachableStatus, UpstreamStatus, WithdrawnUpstreams, WithheldConfiguration,
 };
 use crate::body::{self, Body};
 use crate::condition::verdict;
@@ -155,6 +155,7 @@ impl Admin {
             })
             .collect();
         let disks = self.0.disks.look().await;
+        let notes = self.0.reloader.notes();
         Ok(AgentStatus {
             version: status::VERSION,
             software: SOFTWARE.to_owned(),
@@ -167,7 +168,9 @@ impl Admin {
             connections: self.connections().await?,
             upstreams,
             audit: AuditStatus::of(&self.0.live.calls),
-            refused_configuration: self.0.reloader.refused().map(RefusedConfiguration::of),
+            refused_configuration: notes.refused.map(RefusedConfiguration::of),
+            withheld_configuration: notes.withheld.map(WithheldConfiguration::of),
+            withdrawn_upstreams: notes.withdrawn.map(WithdrawnUpstreams::of),
             disks: disks.rooms,
             silent_disks: disks.silent,
         })

@@ -45,6 +45,8 @@ fn well() -> AgentStatus {
         upstreams: vec![upstream()],
         audit: None,
         refused_configuration: None,
+        withheld_configuration: None,
+        withdrawn_upstreams: None,
         disks: Vec::new(),
         silent_disks: Vec::new(),
     }

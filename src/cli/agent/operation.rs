@@ -23,6 +23,12 @@ pub(super) async fn reload(daemon: &Daemon) -> Result<(), Failure> {
         "The configuration is in force; upstreams: {}.\n",
         answer.upstreams
     ));
+    if let Some(withdrawn) = &answer.withdrawn {
+        print(&format!(
+            "It has less in it than before: {}.\n",
+            printable(withdrawn)
+        ));
+    }
     if !answer.needs_restart.is_empty() {
         print(&format!(
             "These keys changed and take effect after a restart: {}.\n",

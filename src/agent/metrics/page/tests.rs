@@ -64,6 +64,8 @@ fn status(phase: &Phase) -> AgentStatus {
             not_sent: 0,
         }),
         refused_configuration: None,
+        withheld_configuration: None,
+        withdrawn_upstreams: None,
         disks: vec![Room {
             directory: "/var/lib/relay-agent".to_owned(),
             free_bytes: 4096,

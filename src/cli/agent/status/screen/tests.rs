@@ -101,6 +101,8 @@ fn agent(connections: Vec<ConnectionStatus>) -> AgentStatus {
             not_sent: 0,
         }),
         refused_configuration: None,
+        withheld_configuration: None,
+        withdrawn_upstreams: None,
         disks: Vec::new(),
         silent_disks: Vec::new(),
     }
