@@ -26,6 +26,7 @@ mod caller;
 mod command;
 mod health;
 mod kept;
+mod mask;
 mod oauth2;
 mod outgoing;
 mod placement;

@@ -8,11 +8,15 @@ use http::header::{AUTHORIZATION, COOKIE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE
 use http::{HeaderValue, Method, Response};
 use http_body_util::BodyExt as _;
 use relay_agent::body;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::harness::agent::AgentHome;
+use crate::harness::script::{Script, Then};
+use crate::harness::upstream::configuration;
 use crate::harness::{
-    CONNECTION, Caller, TestAgent, TestRelay, Upstream, Whole, answers, wait_until,
+    CONNECTION, Caller, TestAgent, TestRelay, Upstream, Whole, answers, soon, wait_until,
 };
 
 const PASSWORD: &str = "marked-password-of-the-service";
@@ -114,6 +118,81 @@ async fn services_get_the_agents_credentials_and_callers_get_none_back() {
     );
     assert_eq!(answer.headers[WWW_AUTHENTICATE], "Basic");
     assert!(!answer.headers.contains_key(SET_COOKIE));
+}
+
+/// What a service says that repeats its password, `Marked-Password.1`, wherever it can.
+const REPEATING: &[(&str, Then)] = &[
+    (
+        "/head",
+        Then::Say(
+            "HTTP/1.1 103 Hints-Marked-Password.1\r\nLink: <Marked-Password.1>\r\nMarked-Password.1: a\r\n\r\n\
+             HTTP/1.1 200 Fine-Marked-Password.1\r\nMarked-Password.1: a\r\nX-MARKED-PASSWORD.1-b: a\r\n\
+             X-Pair: svc:Marked-Password.1\r\nX-Base64: c3ZjOk1hcmtlZC1QYXNzd29yZC4x\r\n\
+             Vary: marked-password.1, accept\r\nContent-Length: 2\r\n\r\nhi",
+        ),
+    ),
+    (
+        "/redirect",
+        Then::Say(
+            "HTTP/1.1 302 Found\r\nLocation: /login?next=%2Fx%3Fp%3DMarked%252dPassword%252E1\r\n\
+             Content-Length: 0\r\n\r\n",
+        ),
+    ),
+    (
+        "/trailers",
+        Then::Say(
+            "HTTP/1.1 200 OK\r\nTrailer: Marked-Password.1, X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n\
+             2\r\nhi\r\n0\r\nMarked-Password.1: a\r\nX-Sum: Marked-Password.1\r\n\r\n",
+        ),
+    ),
+    (
+        "/refuses",
+        Then::SayAndCut("HTTP/1.1 Marked-Password.1\r\nMarked-Password.1: a\r\n\r\n"),
+    ),
+];
+
+#[tokio::test]
+async fn no_part_of_an_answers_head_or_trailers_gives_a_credential_away() {
+    let service = Script::new(REPEATING).await;
+    let home = AgentHome::new("");
+    let password = home.directory().join("password");
+    fs::write(&password, "Marked-Password.1").unwrap();
+    let lines = format!(
+        "auth = {{ basic = {{ username = 'svc', password = {{ file = '{}' }} }} }}",
+        password.display()
+    );
+    home.configure("", &configuration(service.address(), "web", &lines));
+    let (relay, _agent, token) = joined(home).await;
+    // Byte for byte, for a library would not show all of it.
+    for (path, expected) in [
+        ("/head", "x-pair: ***\r\n"),
+        (
+            "/redirect",
+            "location: /c/acme_to_widgets/web/login?next=%2Fx%3Fp%3D***\r\n",
+        ),
+        ("/trailers", "x-sum: ***\r\n"),
+        ("/refuses", "outcome-unknown"),
+    ] {
+        let mut tcp = TcpStream::connect(relay.home().plain_authority())
+            .await
+            .unwrap();
+        let head = format!(
+            "GET /c/{CONNECTION}/web{path} HTTP/1.1\r\nhost: {}\r\nte: trailers\r\n\
+             relay-authorization: Bearer {token}\r\nconnection: close\r\n\r\n",
+            relay.home().plain_authority()
+        );
+        tcp.write_all(head.as_bytes()).await.unwrap();
+        let mut said = Vec::new();
+        soon("the answer", tcp.read_to_end(&mut said))
+            .await
+            .unwrap();
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.contains(expected), "{path}: {said}");
+        let small = said.to_lowercase();
+        for secret in ["password", "c3zjok1hcmtlzc1qyxnzd29yzc4x"] {
+            assert!(!small.contains(secret), "{path}: {said}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ pub(crate) mod in_process;
 pub(crate) mod journal;
 pub(crate) mod program;
 pub(crate) mod relay;
+pub(crate) mod script;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 

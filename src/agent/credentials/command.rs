@@ -20,9 +20,8 @@ use tokio::net::unix::pipe::Receiver;
 use tracing::warn;
 
 use super::CredentialError;
-use super::placement::spellings;
+use super::mask::{spellings, without};
 use super::renewed::{Fetch, Fetched, Fetching, Life};
-use super::shield::without;
 use super::source::Reading;
 use crate::agent::config::CommandConfig;
 use crate::secret::Secret;

@@ -17,10 +17,9 @@ use serde_json::Value;
 
 use super::CredentialError;
 use super::kept::Opening;
-use super::placement::spellings;
+use super::mask::{spellings, without};
 use super::query::escape;
 use super::renewed::{Fetch, Fetched, Fetching, Life};
-use super::shield::without;
 use super::source::{Reading, Source};
 use crate::agent::config::{ClientStyle, OAuth2Config, UpstreamConfig};
 use crate::agent::upstream::{ConnectError, Exchange, ExchangeError};

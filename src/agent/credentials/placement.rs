@@ -3,19 +3,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 
+use super::mask::spellings;
 use super::query;
 use super::renewed::{Flight, Now, Renewed};
 use super::source::{Reading, Source};
 use super::{CredentialError, NotRenewed};
 use crate::secret::Secret;
 
-/// Shorter values are not looked for in answers: they would be found where nobody put them, and who knows
-/// that one is masked knows it.
-const LEAST_TELLING_BYTES: usize = 6;
 /// What a value in `Authorization` begins with when it is user name and password in base64.
 const BASIC: &[u8] = b"basic";
 
@@ -224,23 +222,4 @@ fn within(value: &[u8]) -> Vec<Secret<Vec<u8>>> {
     let pair = pair.expose().as_slice();
     let password = pair.splitn(2, |byte| *byte == b':').nth(1);
     spellings([value, token, pair, password.unwrap_or_default()])
-}
-
-/// Each of the values as it is, in both alphabets of base64, and as a URL spells it. Longest first, so
-/// that of what is found the whole is masked and not a part.
-pub(super) fn spellings<const N: usize>(values: [&[u8]; N]) -> Vec<Secret<Vec<u8>>> {
-    let mut all: Vec<Vec<u8>> = Vec::with_capacity(6 * N);
-    for value in values {
-        if value.len() < LEAST_TELLING_BYTES {
-            continue;
-        }
-        all.push(value.to_vec());
-        for alphabet in [&STANDARD, &STANDARD_NO_PAD, &URL_SAFE, &URL_SAFE_NO_PAD] {
-            all.push(alphabet.encode(value).into_bytes());
-        }
-        all.push(query::escape(value).into_bytes());
-    }
-    all.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
-    all.dedup();
-    all.into_iter().map(Secret::new).collect()
 }

@@ -7,17 +7,14 @@ use std::sync::Arc;
 use http::header::{SET_COOKIE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use memchr::memmem;
 
+use super::mask::{tells, without};
 use super::placement::Made;
 use crate::body::Body;
 use crate::forwarding;
-use crate::secret::Secret;
 
 /// Cookies of old (RFC 2965), which some clients may still take.
 const SET_COOKIE2: HeaderName = HeaderName::from_static("set-cookie2");
-/// What stands in the place of a secret.
-const MASK: &[u8] = b"***";
 
 /// What must not come back of one call. By default: cookies.
 #[derive(Debug, Default)]
@@ -64,11 +61,22 @@ impl Shield {
         if self.made.is_empty() {
             return;
         }
+        // Names are in small letters by now, and cannot hold a mask in a way that every program takes.
+        let telling = fields.keys().filter(|name| self.is_telling(name));
+        let telling: Vec<HeaderName> = telling.cloned().collect();
+        for name in telling {
+            fields.remove(name);
+        }
         for value in fields.values_mut() {
             if let Some(masked) = self.masked(value) {
                 *value = masked;
             }
         }
+    }
+
+    fn is_telling(&self, name: &HeaderName) -> bool {
+        let name = name.as_str().as_bytes();
+        self.made.iter().any(|made| tells(name, &made.telling))
     }
 
     /// The value without the secrets, if it has any.
@@ -83,36 +91,4 @@ impl Shield {
         // Nothing but masks and what was there before; should that be no value, there is none.
         masked.map(|bytes| HeaderValue::try_from(bytes).unwrap_or(HeaderValue::from_static("***")))
     }
-}
-
-/// `bytes` with a mask for each of the secrets, longest first; nothing when there is none in them.
-pub(super) fn without(bytes: &[u8], secrets: &[Secret<Vec<u8>>]) -> Option<Vec<u8>> {
-    let mut masked: Option<Vec<u8>> = None;
-    for secret in secrets {
-        let bytes = masked.as_deref().unwrap_or(bytes);
-        if let Some(less) = replaced(bytes, secret.expose()) {
-            masked = Some(less);
-        }
-    }
-    masked
-}
-
-/// `bytes` with a mask for each `secret`, if there is one in them.
-fn replaced(bytes: &[u8], secret: &[u8]) -> Option<Vec<u8>> {
-    if bytes.len() < secret.len() {
-        return None;
-    }
-    let mut without = Vec::new();
-    let mut rest = bytes;
-    while let Some(at) = memmem::find(rest, secret) {
-        let (before, after) = rest.split_at(at);
-        without.extend_from_slice(before);
-        without.extend_from_slice(MASK);
-        rest = after.get(secret.len()..).unwrap_or_default();
-    }
-    if without.is_empty() {
-        return None;
-    }
-    without.extend_from_slice(rest);
-    Some(without)
 }

@@ -3,7 +3,9 @@
 use std::fs;
 
 use futures_util::FutureExt as _;
-use http::header::{AUTHORIZATION, LOCATION, SET_COOKIE, TRANSFER_ENCODING, WWW_AUTHENTICATE};
+use http::header::{
+    AUTHORIZATION, LOCATION, SET_COOKIE, TRANSFER_ENCODING, VARY, WWW_AUTHENTICATE,
+};
 use http::{HeaderName, HeaderValue, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
@@ -263,6 +265,39 @@ async fn secrets_that_come_back_are_masked_in_every_form() {
         masked("auth = { bearer = { file = 'FILE' } }", &["short"]),
         "short"
     );
+}
+
+#[tokio::test]
+async fn a_header_or_trailer_whose_name_holds_a_secret_stays_here() {
+    let secrets = Secrets::new();
+    secrets.write("Sword-Fish.1");
+    let credentials = secrets.open("auth = { bearer = { file = 'FILE' } }");
+    let (_, shield) = equip(&credentials.unwrap(), "/");
+    let fields = || {
+        let names = ["sword-fish.1", "x-sword%2dfish%2E1-y", "x-sword-fish"];
+        let one = |name: &str| {
+            (
+                name.parse::<HeaderName>().unwrap(),
+                HeaderValue::from_static("1"),
+            )
+        };
+        names.map(one).into_iter().collect::<HeaderMap>()
+    };
+    let frames = [Ok::<_, BodyError>(Frame::trailers(fields()))];
+    let body = StreamBody::new(futures_util::stream::iter(frames));
+    let mut answer = Response::new(body::streaming(body));
+    *answer.headers_mut() = fields();
+    let headers = answer.headers_mut();
+    headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    headers.insert(VARY, HeaderValue::from_static("sword-fish.1, accept"));
+    let answer = shield.cover(answer);
+    let mut left: Vec<_> = answer.headers().keys().map(HeaderName::as_str).collect();
+    left.sort_unstable();
+    assert_eq!(left, ["transfer-encoding", "vary", "x-sword-fish"]);
+    assert_eq!(answer.headers()[VARY], "***, accept");
+    let whole = answer.into_body().collect().await.unwrap();
+    let left: Vec<_> = whole.trailers().unwrap().keys().collect();
+    assert_eq!(left, ["x-sword-fish"]);
 }
 
 #[tokio::test]
