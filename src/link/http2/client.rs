@@ -20,6 +20,7 @@ use super::{
     STREAM_WINDOW, STREAMS,
 };
 use crate::body::{Body, BodyError};
+use crate::forwarding;
 use crate::link::lane::LaneStream;
 
 /// The calling end of a lane. Cheap to clone.
@@ -205,7 +206,9 @@ async fn send_frames(body: &mut Body, stream: &mut SendStream<Bytes>) -> Result<
                 }
             }
             Err(frame) => {
-                if let Ok(trailers) = frame.into_trailers() {
+                if let Ok(mut trailers) = frame.into_trailers() {
+                    // In HTTP/2 the whole call would break off with what is for one hop alone.
+                    forwarding::strip(&mut trailers);
                     return Ok(stream.send_trailers(trailers)?);
                 }
             }
