@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::HOST;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use connect::ConnectError;
@@ -66,6 +66,9 @@ pub enum UpstreamError {
     /// Outcome unknown: the connection broke after sending had begun.
     #[error("the connection to the upstream broke before it answered")]
     Broken(#[source] hyper::Error),
+    /// Outcome unknown: what follows its head is no answer to the call.
+    #[error("the upstream answered 101, as if it had been asked for another protocol")]
+    UnaskedSwitch,
     /// The upstream does not speak WebSocket there, though it did not refuse either.
     #[error("the upstream did not switch to a WebSocket as RFC 6455 asks")]
     NotAWebsocket,
@@ -135,6 +138,10 @@ impl Upstreams {
             };
             let answer = pin!(connection.try_send_request(request));
             match answer_within(limit, progress.as_deref(), answer).await {
+                // No version of HTTP but this one can pass it on.
+                Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Err(UpstreamError::UnaskedSwitch);
+                }
                 Ok(Ok(response)) => {
                     let pool = Arc::clone(&upstream.pool);
                     return Ok(answer::pass_on(response, connection, pool, place));

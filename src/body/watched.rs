@@ -72,7 +72,10 @@ where
             Poll::Pending => Seen::Nothing,
             Poll::Ready(None) => Seen::End,
             Poll::Ready(Some(Err(_))) => Seen::Failure,
-            Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => Seen::End,
+            // Nothing follows trailers, whether the body knows that or not, and nobody asks.
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() || self.body.is_end_stream() => {
+                Seen::End
+            }
             Poll::Ready(Some(Ok(_))) => Seen::Frame,
         };
         self.watcher.saw(seen);

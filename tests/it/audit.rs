@@ -1,5 +1,6 @@
 //! The audit log of a whole agent: every call is in it once, before its answer is whole, and it is whole itself.
 
+mod endings;
 mod websockets;
 
 use std::collections::BTreeMap;

@@ -153,6 +153,14 @@ impl Account {
         count.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// The answer has broken off, at the service or for this reason here.
+    pub(super) fn broken_off(&self, detail: Option<String>) {
+        self.close(End {
+            detail,
+            ..self.entry.answered(Finish::BrokenOff)
+        });
+    }
+
     /// The answer has ended.
     pub(super) fn answered(&self, finish: Finish) {
         self.close(self.entry.answered(finish));

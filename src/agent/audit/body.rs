@@ -13,6 +13,7 @@ use super::account::Account;
 use super::desk::Unavailable;
 use super::entry::{Entry, Which};
 use super::line::Finish;
+use crate::body::capped::TooLong;
 use crate::body::watched::{Seen, Watched, Watcher};
 use crate::body::{Body, BodyError, length};
 
@@ -83,14 +84,16 @@ impl Held {
         let last = match came {
             Some(Ok(frame)) => {
                 self.account.count(length(&frame));
-                if !self.body.is_end_stream() {
+                // Nobody asks for more after trailers, though the body may not know that they are its end.
+                if !frame.is_trailers() && !self.body.is_end_stream() {
                     return State::Passing(Ok(frame));
                 }
                 Some(frame)
             }
             Some(Err(error)) => {
                 // Nobody takes this for a whole answer: nothing to wait for.
-                self.account.answered(Finish::BrokenOff);
+                let too_long = error.downcast_ref::<TooLong>();
+                self.account.broken_off(too_long.map(TooLong::to_string));
                 return State::Passing(Err(error));
             }
             None => None,

@@ -12,7 +12,7 @@ use crate::metric::words::Words;
 use crate::problem::ProblemCode;
 
 /// Why the agent itself answers calls, by the code of its problem documents (`docs/errors.md`).
-pub const REASONS: [&str; 22] = [
+pub const REASONS: [&str; 23] = [
     "denied-by-policy",
     "unknown-upstream",
     "connection-deactivated",
@@ -33,6 +33,7 @@ pub const REASONS: [&str; 22] = [
     "connect-timeout",
     "response-timeout",
     "outcome-unknown",
+    "unusable-answer",
     "not-a-websocket",
     "other",
 ];
@@ -66,10 +67,11 @@ const NOT_REACHED: [&str; 3] = [
     "connect-timeout",
 ];
 /// Those that mean that it was.
-const REACHED: [&str; 4] = [
+const REACHED: [&str; 5] = [
     "answer-too-long",
     "response-timeout",
     "outcome-unknown",
+    "unusable-answer",
     "not-a-websocket",
 ];
 
@@ -228,6 +230,25 @@ mod tests {
 
     use super::*;
     use crate::problem::Problem;
+
+    #[test]
+    fn every_reason_that_is_documented_has_a_count_of_its_own() {
+        let table = include_str!("../../../docs/errors.md");
+        let rows = table.lines().filter_map(|line| {
+            let mut cells = line.split('|').map(str::trim).skip(2);
+            let (code, made_by) = (cells.next()?, cells.next()?);
+            let code = code.strip_prefix('`')?.strip_suffix('`')?;
+            made_by
+                .split([' ', ','])
+                .any(|it| it == "agent")
+                .then_some(code)
+        });
+        let mut documented: Vec<&str> = rows.chain(["other"]).collect();
+        documented.sort_unstable();
+        let mut counted = REASONS;
+        counted.sort_unstable();
+        assert_eq!(documented, counted);
+    }
 
     fn end(upstream: &Arc<OfUpstream>, code: Option<&'static str>) {
         let meter = Meter::begin(Arc::clone(upstream), MethodLabel::of(&Method::GET));

@@ -25,8 +25,8 @@ const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
 /// What a caller may say of a body, which a handshake has not: a service that believed it would take what comes next on
 /// the connection for that body.
 const OF_A_BODY: [HeaderName; 3] = [CONTENT_LENGTH, EXPECT, TRAILER];
-/// What the upstream says in its handshake that is not for this hop alone.
-const NOT_PASSED_ON: [HeaderName; 3] = [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT];
+/// What the upstream says in its handshake that is for this hop alone, or about a body, which it has not.
+const NOT_PASSED_ON: [HeaderName; 4] = [CONNECTION, CONTENT_LENGTH, UPGRADE, SEC_WEBSOCKET_ACCEPT];
 
 /// What an upstream answered to the wish for a WebSocket.
 #[derive(Debug)]
