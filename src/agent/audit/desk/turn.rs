@@ -49,6 +49,14 @@ impl Desk {
         self.wake_calls();
     }
 
+    /// The pen lies, the runtime may take it, and the thread has no alarm, so that it leaves it alone.
+    #[cfg(test)]
+    pub(in super::super) fn is_the_runtimes(&self) -> bool {
+        let state = self.lock();
+        let is_free = state.pen.writer.is_some() && state.pen.alarm.is_none();
+        is_free && state.runtime_may_write(Instant::now())
+    }
+
     fn leave_to_thread(&self, state: &mut State) {
         state.pen.is_left_to_thread = true;
         self.left.notify_one();
