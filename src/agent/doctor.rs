@@ -257,6 +257,9 @@ mod tests {
     use crate::agent::state::tests::example;
     use crate::agent::status::LinkFacts;
 
+    /// Nobody listens there, and nobody is given that port.
+    const NOBODY: &str = "127.0.0.1:1";
+
     fn destination(url: &str) -> Destination {
         let record = example("acme_to_widgets");
         Destination {
@@ -275,14 +278,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_that_nobody_listens_on_is_found_at_the_tcp_hop() {
-        let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = unused.local_addr().unwrap().port();
-        drop(unused);
         let text = format!(
-            "[network]\nproxy = 'none'\n[[upstream]]\nname = 'jira'\nurl = 'http://127.0.0.1:{port}'\n"
+            "[network]\nproxy = 'none'\n[[upstream]]\nname = 'jira'\nurl = 'http://{NOBODY}'\n"
         );
         let live = Live::new(&read(&text).unwrap(), Audit::off()).unwrap();
-        let relay = destination(&format!("http://127.0.0.1:{port}"));
+        let relay = destination(&format!("http://{NOBODY}"));
         let report = examine(&live, vec![relay]).await;
         assert!(!report.healthy);
         for walk in &report.walks {
@@ -319,15 +319,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_proxy_that_is_not_there_is_found_at_the_proxy_hop_and_named() {
-        let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = unused.local_addr().unwrap();
-        drop(unused);
-        let text = format!("[network]\nproxy = 'http://{address}'\n");
+        let text = format!("[network]\nproxy = 'http://{NOBODY}'\n");
         let live = Live::new(&read(&text).unwrap(), Audit::off()).unwrap();
         let report = examine(&live, vec![destination("https://relay.example")]).await;
         let (hop, remedy) = failure(&report.walks[0]).unwrap();
         assert_eq!(hop, "proxy", "{report:?}");
-        assert!(remedy.contains(&address.to_string()), "{remedy}");
+        assert!(remedy.contains(NOBODY), "{remedy}");
         assert!(!remedy.contains("relay.example"), "{remedy}");
     }
 

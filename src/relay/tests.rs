@@ -14,7 +14,7 @@ use crate::admin_socket::client;
 use crate::logging::LogLevel;
 
 /// Long enough for a busy machine; no test waits it out.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 fn configuration(directory: &Path) -> RelayConfig {
     let file = directory.join("relay.toml");

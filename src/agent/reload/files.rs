@@ -189,7 +189,7 @@ mod tests {
 
     use super::*;
 
-    const DEADLINE: Duration = Duration::from_secs(20);
+    const DEADLINE: Duration = Duration::from_secs(120);
 
     /// Watches `names` of a directory, does something, and says whether that was noticed. What is not noticed is
     /// told from what comes late by a change that is.

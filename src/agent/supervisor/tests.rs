@@ -102,8 +102,9 @@ async fn a_relay_that_never_answers_holds_up_no_other() {
     stage.accepted("other");
     stage.start().await;
     stage.until_online("other").await;
-    let silent = stage.connection("silent").await.unwrap();
-    assert_eq!(silent.link.status, "connecting");
+    stage
+        .until("silent", |one| one.link.status == "connecting")
+        .await;
     assert_eq!(
         stage.remove("silent").await.unwrap(),
         Removal::RelayNotToldYet

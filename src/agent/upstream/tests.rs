@@ -17,6 +17,9 @@ use crate::agent::config::CredentialsConfig;
 use crate::agent::policy::{Asked, Policy, Rule, decide};
 use crate::body;
 
+/// Longer than a busy machine takes for anything here.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 #[tokio::test]
 async fn a_call_goes_out_under_the_upstreams_own_authority_and_path() {
     let (url, _) = serve_http(|request| async move {
@@ -58,7 +61,8 @@ async fn connections_are_used_again_one_call_after_the_other() {
 
 #[tokio::test]
 async fn an_upstream_that_is_not_there_is_told_apart_from_one_that_broke_off() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // An address from which nobody dials, so that the port stays free once this has gone.
+    let listener = TcpListener::bind("127.255.255.253:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let upstreams = upstreams(&url);
     let broken = tokio::spawn(async move {
@@ -142,9 +146,10 @@ async fn a_silent_upstream_is_given_up_and_a_redirect_is_not_followed() {
         response
     })
     .await;
-    let upstreams = upstreams(&url);
-    let error = get(&upstreams, "/silent", HeaderMap::new()).await;
+    let impatient = upstreams_with(&url, Duration::from_millis(300));
+    let error = get(&impatient, "/silent", HeaderMap::new()).await;
     assert!(matches!(error, Err(UpstreamError::ResponseTimeout(_))));
+    let upstreams = upstreams(&url);
     let answer = get(&upstreams, "/moved", HeaderMap::new()).await.unwrap();
     assert_eq!(answer.status(), StatusCode::FOUND);
 }
@@ -240,14 +245,18 @@ where
 }
 
 fn upstreams(url: &str) -> Upstreams {
+    upstreams_with(url, PATIENCE)
+}
+
+fn upstreams_with(url: &str, response_timeout: Duration) -> Upstreams {
     let config = UpstreamConfig {
         name: "web".parse().unwrap(),
         url: url.parse().unwrap(),
         ca_file: None,
         addresses: crate::agent::addresses::Addresses::default(),
         credentials: CredentialsConfig::default(),
-        connect_timeout: Duration::from_secs(10),
-        response_timeout: Duration::from_millis(300),
+        connect_timeout: PATIENCE,
+        response_timeout,
         max_in_flight: 2,
         candidate: None,
         rules: Vec::new(),

@@ -14,7 +14,7 @@ use crate::relay::forward::Forward;
 use crate::relay::listener::{Listener, ListenerLimits, Routes, Security};
 use crate::relay::shared::tests::relay_in;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(120);
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const AGENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 

@@ -9,7 +9,9 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::relay::shared::tests::relay_in;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(120);
+/// In milliseconds: a time after which a socket is closed, longer than a busy machine stands still while one is in use.
+const SHORT: u64 = 3_000;
 const LINK: &[u8] =
     b"GET /v1/link HTTP/1.1\r\nhost: relay\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
     sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -32,11 +34,11 @@ async fn a_stranger_who_says_nothing_or_half_a_request_is_hung_up_on() {
 #[tokio::test]
 async fn a_socket_without_a_new_request_is_closed_and_one_in_use_is_not() {
     let directory = tempfile::tempdir().unwrap();
-    let (address, _shutdown) = listen(directory.path(), 200, 200, 10).await;
+    let (address, _shutdown) = listen(directory.path(), SHORT, SHORT, 10).await;
     let mut caller = TcpStream::connect(address).await.unwrap();
     let began = tokio::time::Instant::now();
     let mut requests = 0;
-    while began.elapsed() < Duration::from_secs(1) {
+    while began.elapsed() < Duration::from_millis(SHORT * 3 / 2) {
         caller.write_all(HEALTH).await.unwrap();
         let mut answer = [0; 1024];
         let count = caller.read(&mut answer).await.unwrap();
@@ -204,7 +206,7 @@ async fn an_http2_caller_who_does_not_confirm_the_end_is_hung_up_on() {
 #[tokio::test]
 async fn an_idle_http2_caller_who_reads_no_answer_is_hung_up_on() {
     let directory = tempfile::tempdir().unwrap();
-    let (address, _shutdown) = listen(directory.path(), 200, 200, 10).await;
+    let (address, _shutdown) = listen(directory.path(), SHORT, SHORT, 10).await;
     // With a window of nothing the answer's body can never be sent.
     let mut caller = http2_caller(address, "/v1/status", 0).await;
     until_closed(&mut caller).await;

@@ -27,7 +27,7 @@ use crate::protocol::handshake::{Binding, Introduction, Refusal, RefusalCode};
 use crate::session::WINDOW;
 
 /// Every wait of these tests: far longer than anything takes, so that only a defect runs into it.
-pub(super) const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_secs(120);
 
 pub(super) struct Relay {
     identity: SigningKey,
