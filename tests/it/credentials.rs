@@ -236,11 +236,16 @@ struct TokenScene {
 
 impl TokenScene {
     async fn new(endpoint: Upstream, upstream: Upstream) -> Self {
+        Self::with("", endpoint, upstream).await
+    }
+
+    /// With more lines for the upstream.
+    async fn with(more: &str, endpoint: Upstream, upstream: Upstream) -> Self {
         let home = AgentHome::new("");
         let secret = home.directory().join("secret");
         fs::write(&secret, CLIENT_SECRET).unwrap();
         let lines = format!(
-            "connect_timeout = '1s'\nauth = {{ oauth2 = {{ token_url = 'http://{}/token', client_id = 'the agent', \
+            "{more}\nauth = {{ oauth2 = {{ token_url = 'http://{}/token', client_id = 'the agent', \
              client_secret = {{ file = '{}' }}, scope = 'read write' }} }}",
             endpoint.address(),
             secret.display()
@@ -419,7 +424,8 @@ async fn a_call_does_not_wait_longer_than_for_a_connection_and_the_token_comes_a
         })
     })
     .await;
-    let scene = TokenScene::new(endpoint, Upstream::new(answers::done).await).await;
+    let upstream = Upstream::new(answers::done).await;
+    let scene = TokenScene::with("connect_timeout = '1s'", endpoint, upstream).await;
     let answer = scene.get().await;
     assert_eq!(answer.status, 502, "{}", answer.text());
     gate.notify_one();

@@ -12,12 +12,8 @@ use crate::harness::caller::next_piece;
 use crate::harness::program::{AGENT, Daemon, RELAY};
 use crate::harness::relay::RelayHome;
 use crate::harness::{
-    CONNECTION, Caller, Home as _, Scene, TestAgent, TestRelay, Upstream, Whole, answers,
-    wait_until,
+    CONNECTION, Caller, Home as _, Scene, TestAgent, TestRelay, Upstream, answers, wait_until,
 };
-
-/// How long a call that is refused at once may take; one that waits takes longer.
-const LOOK: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// A scene whose service answers `/` at once and everything else in pieces, and what feeds those.
 async fn scene() -> (Scene, Pieces) {
@@ -98,20 +94,12 @@ async fn no_more_calls_wait_for_an_agent_than_may_and_the_others_are_told_why() 
     scene.agent.stop().await;
     let mut first = scene.caller().await;
     let waiting = tokio::spawn(first.begin(first.request("GET", "/", body::empty())));
-    let mut other = scene.caller().await;
-    let mut refused = None;
-    wait_until("a call finds no place to wait", async || {
-        let request = other.request("GET", "/", body::empty());
-        // The first one may come later than this one, which then has the place, and is taken back.
-        let answer = tokio::time::timeout(LOOK, other.send(request)).await;
-        if answer.is_err() {
-            other = scene.caller().await;
-        }
-        refused = answer.ok();
-        refused.is_some()
+    wait_until("the first call waits", async || {
+        let metrics = scene.relay.metrics().await;
+        metrics.lines().any(|line| line == "relay_calls_waiting 1")
     })
     .await;
-    let refused = Whole::of(refused.unwrap()).await;
+    let refused = scene.caller().await.get("/").await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     let problem = refused.problem();
     assert_eq!(problem.code, "agent-reconnecting");

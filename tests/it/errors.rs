@@ -194,7 +194,7 @@ async fn an_upstream_whose_name_leads_where_it_may_not_is_not_called() {
 
 #[tokio::test]
 async fn an_upstream_that_is_not_reached_was_sent_nothing() {
-    let nobody = upstream::configuration(nobody().await, "nobody", "");
+    let nobody = upstream::configuration(nobody(), "nobody", "");
     let upstream = Upstream::new(answers::echo).await;
     let scene = Scene::with("", &nobody_first(&nobody), upstream).await;
     let mut caller = scene.caller().await;

@@ -31,8 +31,9 @@ pub(crate) use self::relay::TestRelay;
 pub(crate) use self::upstream::Upstream;
 pub(crate) use self::wire::Wire;
 
-/// How long anything may take before a test gives up: far longer than it takes on a machine whose cores ten others want.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+/// How long anything may take before a test gives up: far longer than it takes on a machine whose cores twenty others
+/// want. Who finds what it waits for does not wait any longer.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 /// The pause between two looks at a condition.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -77,7 +78,9 @@ impl Scene {
         let agent = TestAgent::start_with(&upstream.configuration("web", of_upstream)).await;
         let code = relay.initiate("acme", "widgets").await;
         agent.accept(&code).await;
+        // Each side hears of the link at a time of its own.
         relay.until_online(CONNECTION).await;
+        agent.until_online(CONNECTION).await;
         let token = relay.token(None).await;
         Self {
             relay,

@@ -5,7 +5,9 @@ use relay_agent::agent::status::ConnectionState;
 use crate::harness::agent::AgentHome;
 use crate::harness::relay::RelayHome;
 use crate::harness::wire::Mode;
-use crate::harness::{CONNECTION, Caller, Scene, TestAgent, TestRelay, Upstream, Wire, answers};
+use crate::harness::{
+    CONNECTION, Caller, Scene, TestAgent, TestRelay, Upstream, Wire, answers, wait_until,
+};
 
 #[tokio::test]
 async fn an_agent_without_connections_waits_for_one() {
@@ -36,10 +38,10 @@ async fn a_relay_that_was_restarted_is_linked_again_and_calls_pass() {
 async fn an_agent_that_was_restarted_links_again_and_calls_pass() {
     let mut scene = Scene::around(Upstream::new(answers::echo).await).await;
     scene.agent.stop().await;
-    assert_ne!(
-        scene.relay.connection(CONNECTION).await["link"]["status"],
-        "online"
-    );
+    wait_until("the relay knows that the agent is gone", async || {
+        scene.relay.connection(CONNECTION).await["link"]["status"] != "online"
+    })
+    .await;
     scene.agent.go_on().await;
     scene.relay.until_online(CONNECTION).await;
     let mut caller = scene.caller().await;

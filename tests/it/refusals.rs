@@ -151,8 +151,7 @@ async fn a_relay_with_another_certificate_than_the_code_says() {
 async fn a_relay_that_is_not_reached() {
     let relay = TestRelay::start().await;
     let code = relay.initiate("acme", "widgets").await;
-    let nobody = nobody().await;
-    let code = leading_to(&code, nobody);
+    let code = leading_to(&code, nobody());
     let words = ["refused", "run the same command again"];
     is_refused(&code, 69, &words).await;
 }

@@ -40,13 +40,24 @@ async fn scene_by_cable(relay: &str) -> (Scene, Cable) {
 #[tokio::test]
 async fn what_callers_are_told_is_true_while_the_link_is_cut_again_and_again() {
     let (scene, cable) = scene_by_cable("").await;
+    // However slow the machine is, several cuts fall into it.
+    let load = async {
+        let mut all = Vec::new();
+        let mut caller = scene.caller2().await;
+        while all.len() < 200 || cable.connections() <= 4 {
+            let place = format!("/orders/{}", all.len());
+            let pace = Duration::from_millis(10);
+            all.extend(begin_orders(&mut caller, &place, 20, pace).await);
+        }
+        told(all).await
+    };
     let told = tokio::select! {
-        told = orders(&scene, 200, Duration::from_millis(10)) => told,
+        told = load => told,
         never = cut_again_and_again(&scene, &cable) => match never {},
     };
     let tally = Tally::of(&scene, &told);
     assert!(tally.is_truthful() && tally.unanswered == 0, "{tally:?}");
-    assert!(tally.done > 0 && cable.connections() > 4, "{tally:?}");
+    assert!(tally.done > 0, "{tally:?}");
 }
 
 /// Cuts fall into TLS, into each message of the handshake, and into the first frames.
@@ -141,7 +152,11 @@ async fn a_link_that_is_slow_and_stands_still_now_and_then_loses_nothing() {
             cable.hold(held);
             tokio::time::sleep(Duration::from_millis(100)).await;
             cable.let_go();
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // The load gets on between, however slow the machine is.
+            let enough = cable.carried() + LENGTH / 16;
+            while cable.carried() < enough {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
     };
     let went = tokio::select! {
@@ -149,7 +164,8 @@ async fn a_link_that_is_slow_and_stands_still_now_and_then_loses_nothing() {
         () = standing_still => unreachable!(),
     };
     assert_eq!(went, (Ok(()), Tally::all_done(50)));
-    assert_eq!(cable.connections(), 2, "one redeemed, one is the link");
+    let link = scene.agent.connection(CONNECTION).await.unwrap().link;
+    assert_eq!(link.links_made, 1, "it was the same link throughout");
 }
 
 #[tokio::test]

@@ -75,6 +75,8 @@ struct Shared {
     orders: watch::Sender<Orders>,
     /// How many bytes each of the next strands lasts.
     lives: Mutex<VecDeque<u64>>,
+    /// Bytes that came out at either end.
+    carried: AtomicU64,
     arrivals: Mutex<Vec<Instant>>,
 }
 
@@ -97,6 +99,7 @@ struct Lead<'a> {
     orders: watch::Receiver<Orders>,
     /// What the strand may still carry, both ways.
     left: &'a AtomicU64,
+    carried: &'a AtomicU64,
 }
 
 /// A piece that is under way, and when it arrives. An empty one is the end of the stream.
@@ -126,6 +129,7 @@ impl Cable {
             to: Mutex::new(to),
             orders: watch::Sender::new(orders),
             lives: Mutex::default(),
+            carried: AtomicU64::new(0),
             arrivals: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -192,6 +196,11 @@ impl Cable {
         self.shared.arrivals.lock().unwrap().len() as u64
     }
 
+    /// Bytes carried so far, both ways together.
+    pub(crate) fn carried(&self) -> u64 {
+        self.shared.carried.load(Ordering::Relaxed)
+    }
+
     /// When each connection came.
     pub(crate) fn arrivals(&self) -> Vec<Instant> {
         self.shared.arrivals.lock().unwrap().clone()
@@ -254,6 +263,7 @@ async fn strand(mut near: TcpStream, number: u64, shared: Arc<Shared>) {
             direction,
             orders: shared.orders.subscribe(),
             left: &left,
+            carried: &shared.carried,
         };
         let (from_near, to_near) = near.split();
         let (from_far, to_far) = far.split();
@@ -357,6 +367,8 @@ impl Lead<'_> {
                 false => to.write_all(&piece).await,
             };
             given.map_err(|_| Broken)?;
+            let length = piece.len() as u64;
+            self.carried.fetch_add(length, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -125,9 +125,11 @@ impl Daemon {
         status.unwrap()
     }
 
-    /// Its log so far.
+    /// The whole lines of its log so far: it may be writing the next one just now.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
+        let mut log = fs::read_to_string(&self.log).unwrap();
+        log.truncate(log.rfind('\n').map_or(0, |end| end + 1));
+        log
     }
 
     /// Waits for a word in its log.

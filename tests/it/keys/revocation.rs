@@ -32,10 +32,7 @@ async fn cut_off(is_stopped: bool) -> Duration {
     let (answer, began) = tokio::join!(answered, revoked);
     let cut = began.elapsed();
     assert_eq!(answer.unwrap().status(), StatusCode::BAD_GATEWAY);
-    assert_ne!(
-        scene.relay.connection(CONNECTION).await["link"]["status"],
-        "online"
-    );
+    until_unlinked(&scene.relay).await;
     agent.signal(Signal::SIGKILL);
     agent.ended().await;
     cut

@@ -24,7 +24,7 @@ const LIMITS: &str = "[limits]\nhandshakes_per_address = 512";
 /// Agents then move within six seconds, and former links are closed after twelve.
 const HANDOVER: &str = "[link]\nhandover_time = '12s'";
 /// How long a herd may take to come back: many times what it takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Dials for each link, on average, that a return may take: one that succeeds, one that finds the relay gone, and
 /// what is turned away for being too many.
 const DIALS_FOR_EACH: u64 = 4;
