@@ -58,10 +58,10 @@ check "each has its line" agrees
 
 dd if=/dev/zero of="$disk/full" bs=64k >/dev/null 2>&1
 # A call under way waits for its line; its caller gives up.
-refused() { [ "$(call -m 2 -o "$work/answer" -w '%{http_code}' "$(url audited files)/page?id=full")" = 503 ]; }
+refused() { [ "$(call -m "${1:-2}" -o "$work/answer" -w '%{http_code}' "$(url audited files)/page?id=full")" = 503 ]; }
 check "on a full disk calls are refused" wait_until 30 refused
 before=$(arrived)
-check "a refused call is not sent" refused
+check "a refused call is not sent" refused $LIMIT
 check "and says why" grep -q 'audit-unavailable.*not-sent\|not-sent.*audit-unavailable' "$work/answer"
 check "nothing reached the server meanwhile" [ "$(arrived)" = "$before" ]
 check "agent status says so" told
@@ -128,9 +128,20 @@ thaw() { fsfreeze --unfreeze "$hanging"; }
 # Before anything is ended: what writes to a frozen file system cannot even be killed.
 trap 'thaw 2>/dev/null || true; finish' EXIT
 check "calls pass before the disk hangs" wait_until 20 passes before
-freeze || give_up "the disk hangs"
-hung first >/dev/null 2>&1
-check "the agent's log says why it stands still" wait_until 30 grep -q 'the agent stands still' "$work/hung.log"
+# Where the disk was slow a moment before, the agent leaves it to a thread for a minute, and does not stand still.
+stands_still() {
+    local try
+    for try in 1 2 3; do
+        freeze || return 1
+        hung first >/dev/null 2>&1
+        wait_until 5 grep -q 'the agent stands still' "$work/hung.log" && return
+        thaw
+        wait_until 30 passes "after-try-$try"
+        sleep 65
+    done
+    return 1
+}
+check "the agent's log says why it stands still" stands_still
 thaw
 check "it goes on by itself" wait_until 30 passes after
 freeze || give_up "the disk hangs again"

@@ -7,6 +7,8 @@
 BYTES=$((1 << 30))
 # The most resident memory that relay or agent may ever have had. What may be in flight by design is a few MiB.
 MEMORY_LIMIT_KIB=65536
+# A GiB takes long on a machine that has little time for it.
+LIMIT=900
 
 need openssl openssl
 need curl curl

@@ -26,7 +26,9 @@ fi
 started=()
 failed=0
 # Seconds that any one step may take: many times what it needs. A call that hangs must not hang the tests.
-LIMIT=180
+LIMIT=300
+# What is waited for may take so many times what a quiet machine needs at the most. Who has it goes on at once.
+PATIENCE=6
 # Where nginx and ip are, which not every user's PATH has.
 PATH=$PATH:/usr/sbin:/sbin
 # A thousand callers need two sockets each.
@@ -85,11 +87,11 @@ start() {
     started+=("$last_pid")
 }
 
-# stop PID: asks, insists after five seconds, and waits.
+# stop PID: asks, insists after thirty seconds, and waits.
 stop() {
     local pid=$1 tries=0
     kill -TERM "$pid" 2>/dev/null
-    while kill -0 "$pid" 2>/dev/null && [ $tries -lt 100 ]; do
+    while kill -0 "$pid" 2>/dev/null && [ $tries -lt 600 ]; do
         sleep 0.05
         tries=$((tries + 1))
     done
@@ -112,9 +114,9 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-# wait_until SECONDS COMMAND...: until the command succeeds; fails when it has not by then.
+# wait_until SECONDS COMMAND...: until the command succeeds; fails when it has not by then, nor on a busy machine.
 wait_until() {
-    local deadline=$((SECONDS + $1))
+    local deadline=$((SECONDS + $1 * PATIENCE))
     shift
     until "$@" >/dev/null 2>&1; do
         [ $SECONDS -lt $deadline ] || return 1
@@ -122,9 +124,27 @@ wait_until() {
     done
 }
 
-# free_port: a loopback port that was free a moment ago.
+# free_port: a loopback port on which nobody listens, and that was not given before. It is none of those that the system
+# gives to whoever dials, so that it is still free when somebody begins to listen there.
 free_port() {
-    /usr/bin/env python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+    /usr/bin/env python3 - "$work/ports" <<'PYTHON'
+import random, socket, sys
+with open(sys.argv[1], "a+") as file:
+    file.seek(0)
+    given = file.read().split()
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as end:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                end.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if str(port) not in given:
+            break
+    print(port, file=file)
+print(port)
+PYTHON
 }
 
 # listening PORT [COMMAND PREFIX...]: whether something accepts there.

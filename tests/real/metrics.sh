@@ -62,7 +62,7 @@ check "an agent that does not run is critical" ends_with 2 CRITICAL agent metric
 # watched: on a terminal of script(1), --watch takes the alternate screen and gives it back at Ctrl-C.
 watched() {
     local typescript=$work/typescript
-    script -qec "stty rows 24 cols 80; timeout -s INT 3 $AGENT_BINARY status --watch --interval 200ms --config $work/metrics.toml" "$typescript" </dev/null >/dev/null 2>&1
+    script -qec "stty rows 24 cols 80; timeout -s INT 8 $AGENT_BINARY status --watch --interval 200ms --config $work/metrics.toml" "$typescript" </dev/null >/dev/null 2>&1
     grep -q $'\x1b\[?1049h' "$typescript" && grep -q $'\x1b\[?1049l' "$typescript"
 }
 if command -v script >/dev/null; then

@@ -109,9 +109,7 @@ upgraded() {
     shift
     before=$(main_pid "$unit")
     starts_before=$(starts)
-    asks after/6 >"$work/long.txt" 2>&1 &
-    long=$!
-    sleep 1
+    begins_long 6 || return 1
     under_load 1 on "$@" || return 1
     wait "$long" && grep -qx "the right body" "$work/long.txt" || { cat "$work/long.txt"; return 1; }
     [ "$(on systemctl is-active "$unit")" = active ] && [ "$(main_pid "$unit")" != "$before" ]

@@ -35,7 +35,7 @@ start_agent paths
 connect paths
 
 export RELAY_TOKEN=$token
-if ! timeout $LIMIT "$python" "$here/parts/path_readers.py" "$(url paths web)" "$authority" "$here/../vectors/policy/attacks.toml" 2>"$work/client.log"; then
+if ! timeout $((LIMIT * 3)) "$python" "$here/parts/path_readers.py" "$(url paths web)" "$authority" "$here/../vectors/policy/attacks.toml" 2>"$work/client.log"; then
     failed=1
     tail -n 25 "$work/client.log" | sed 's/^/    /' >&2
 fi

@@ -90,7 +90,7 @@ agent_network='proxy = "env"'
 agent_environment=("HTTPS_PROXY=http://agent:secret@127.0.0.1:$tinyproxy_port" NO_PROXY=)
 linked_agent by-tinyproxy
 check "tinyproxy, from HTTPS_PROXY" calls_pass by-tinyproxy
-check "tinyproxy carried it" grep -q "CONNECT 127.0.0.1:$relay_port" "$work/tinyproxy.log"
+check "tinyproxy carried it" wait_until 5 grep -q "CONNECT 127.0.0.1:$relay_port" "$work/tinyproxy.log"
 
 # Nothing listens at this proxy: only going around it can work.
 agent_environment=("HTTPS_PROXY=http://127.0.0.1:1" "NO_PROXY=localhost,127.0.0.1")

@@ -76,6 +76,7 @@ take_good_path() {
 
 # take_slow_path DELAY_MS JITTER_MS LOSS_PERCENT: each way.
 take_slow_path() {
+    rm -f "$work/wire.log"
     start wire ip netns exec "$prefix-wire" "$python" "$here/parts/wire.py" near far "$@"
     wire_pid=$last_pid
     ip -n "$prefix-priv" route replace default via 10.77.3.1 dev priv1 src $private_address &&
@@ -291,12 +292,20 @@ replaced() {
 begin_anew() { "${private[@]}" ss -tK dst $relay_address >/dev/null; }
 
 no_false_alarm() { [ "$new_links $new_websockets" = "0 0" ]; }
+# judge_alarms NAME: nothing can be said of it where the wire stood still meanwhile, as it does when the machine has no time for it.
+judge_alarms() {
+    if no_false_alarm || ! grep -q 'stood still' "$work/wire.log"; then
+        check "$1" no_false_alarm
+    else
+        skip "$1" "the wire $(grep 'stood still' "$work/wire.log" | tail -n 1)"
+    fi
+}
 
 slow() {
     take_slow_path 100 25 1
     begin_anew
     scenario "round trip 200 ms ± 50 ms and 2 % loss" nothing_else --calls 5 --rate 20000
-    check "no false alarm with 2 % loss" no_false_alarm
+    judge_alarms "no false alarm with 2 % loss"
     take_good_path
 }
 
@@ -304,7 +313,7 @@ dreadful() {
     take_slow_path 1000 0 10
     begin_anew
     scenario "round trip 2 s and 20 % loss" nothing_else --calls 0.5 --rate 500
-    check "no false alarm with 20 % loss" no_false_alarm
+    judge_alarms "no false alarm with 20 % loss"
     take_good_path
 }
 

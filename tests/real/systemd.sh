@@ -102,7 +102,7 @@ reloads_relay() {
     openssl x509 -req -in "$work/relay.csr" -CA "$authority" -CAkey "$work/authority-key.pem" -CAcreateserial -days 2 \
         -extfile <(echo "subjectAltName=DNS:localhost,IP:127.0.0.1") -out "$work/relay-cert.pem"
     on tee /etc/relay-agent/tls/cert.pem <"$work/relay-cert.pem" >/dev/null
-    on systemctl reload relay && wait_until 4 eval '[ "$(serial)" != "$serial_before" ]' && [ "$(main_pid relay)" = "$before" ] && answered
+    on systemctl reload relay && PATIENCE=1 wait_until 4 eval '[ "$(serial)" != "$serial_before" ]' && [ "$(main_pid relay)" = "$before" ] && answered
 }
 on mkdir -p /etc/relay-agent/agent.d
 check "reload puts a new upstream of the agent into force" reloads_agent
@@ -114,9 +114,7 @@ check "reload puts a new certificate of the relay into force" reloads_relay
 restarts_whole() {
     local before long
     before=$(main_pid "$1")
-    asks after/4 >"$work/long.txt" 2>&1 &
-    long=$!
-    sleep 1
+    begins_long 4 || return 1
     under_load 1 on systemctl restart "$1" || return 1
     wait "$long" && grep -qx "the right body" "$work/long.txt" || { cat "$work/long.txt"; return 1; }
     [ "$(main_pid "$1")" != "$before" ] && is_state "$1" ActiveState active
@@ -127,6 +125,7 @@ check "restart of the relay: a call under way finishes, new ones wait or are saf
 allowed_answer=
 check "restart of the agent: a call under way finishes, and new ones wait for it" restarts_whole relay-agent
 # Each command asks at the admin socket, which systemd keeps open. One that is about to stop may say so.
+has_asked() { [ "$(grep -c asked "$work/asked")" -ge "$1" ]; }
 commands_wait() {
     rm -f "$work/asked" "$work/restarted"
     while [ ! -e "$work/restarted" ]; do
@@ -134,10 +133,10 @@ commands_wait() {
         echo asked >>"$work/asked"
     done &
     local asking=$!
-    sleep 1
+    wait_until 20 has_asked 1
     on systemctl restart "$2"
     local status=$?
-    sleep 1
+    wait_until 20 has_asked 3
     touch "$work/restarted"
     wait $asking
     sort "$work/asked" | uniq -c
@@ -285,7 +284,7 @@ check "with IPAddressAllow= it reaches those addresses and no other" keeps_to_ad
 
 boots_alone() {
     on systemctl disable relay && reboot_machine && is_state relay-agent ActiveState active &&
-        is_state relay ActiveState inactive && status_says relay-agent "0 of 1 links online"
+        is_state relay ActiveState inactive && wait_until 10 status_says relay-agent "0 of 1 links online"
 }
 finds_its_relay() { start_service && begins relay && wait_until 60 answered; }
 check "after a boot without network and relay the agent is up, and waits" boots_alone

@@ -18,7 +18,7 @@ connect websocket
 
 export RELAY_TOKEN=$token
 address=$(url websocket echo)
-if ! timeout $LIMIT "$python" "$here/parts/echo_client.py" "wss${address#https}/echo" "$authority" "$work/closed-with" 2>"$work/client.log"; then
+if ! timeout $((LIMIT * 3)) "$python" "$here/parts/echo_client.py" "wss${address#https}/echo" "$authority" "$work/closed-with" 2>"$work/client.log"; then
     failed=1
     sed 's/^/    /' "$work/client.log" >&2
 fi

@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect
 url, authority, closed_with = sys.argv[1:]
 trust = ssl.create_default_context(cafile=authority)
 token = {"Relay-Authorization": f"Bearer {os.environ['RELAY_TOKEN']}"}
-DEADLINE_SECONDS = 30
+DEADLINE_SECONDS = 120
 
 
 def open_socket(**options):

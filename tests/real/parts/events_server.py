@@ -8,7 +8,7 @@ import http.server
 import sys
 import threading
 
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 120
 port, count = int(sys.argv[1]), int(sys.argv[2])
 acknowledged = [threading.Event() for _ in range(count)]
 

@@ -196,6 +196,16 @@ asks() {
 # answered: whether a call comes through.
 answered() { [ "$(asks hello -o /dev/null -w '%{http_code}' 2>/dev/null)" = 200 ]; }
 
+# begins_long SECONDS: begins a call that lasts so long, and waits until the service has it; what it is answered is in
+# $work/long.txt, and its process in $long.
+begins_long() {
+    local before
+    before=$(grep -c '^begun' "$work/service.log")
+    asks "after/$1" >"$work/long.txt" 2>&1 &
+    long=$!
+    wait_until 20 eval '[ "$(grep -c "^begun" "$work/service.log")" -gt '"$before"' ]'
+}
+
 # main_pid UNIT: its process.
 main_pid() { on systemctl show -P MainPID "$1"; }
 
@@ -204,10 +214,10 @@ main_pid() { on systemctl show -P MainPID "$1"; }
 under_load() {
     local seconds=$1
     shift
+    rm -f "$work/load.stop"
     beside python3 "$here/parts/steady_calls.py" "$work/authority.pem" "$token" "https://127.0.0.1:8443/c/main/service/hello" \
         "$work/load.stop" ${allowed_answer:+"$allowed_answer"} >"$work/load.txt" &
     local load=$!
-    rm -f "$work/load.stop"
     "$@"
     local status=$?
     sleep "$seconds"

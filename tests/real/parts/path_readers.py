@@ -91,7 +91,7 @@ def verdict(name, wrong, count):
         print(f"ok paths: {name} ({count} allowed paths)")
 
 
-connection = Verbatim(base.hostname, base.port, context=trust, timeout=30)
+connection = Verbatim(base.hostname, base.port, context=trust, timeout=120)
 disagreements = {}
 changed = []
 allowed = refused = 0

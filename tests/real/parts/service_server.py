@@ -1,6 +1,6 @@
 """A private service: answers at once, or after the number of seconds in the path, and says what it was sent.
 
-usage: service_server.py PORT [ADDRESS]      /hello, /after/SECONDS, /authorization
+usage: service_server.py PORT [ADDRESS]      /hello, /after/SECONDS (says `begun` when it has the call), /authorization
 """
 
 import http.server
@@ -14,6 +14,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         parts = self.path.strip("/").split("/")
         if parts[0] == "after":
+            print("begun", self.path, flush=True)
             time.sleep(float(parts[1]))
         body = (self.headers.get("Authorization", "") if parts[0] == "authorization" else "the right body").encode()
         self.send_response(200)

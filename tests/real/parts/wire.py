@@ -3,6 +3,7 @@
 usage: wire.py INTERFACE INTERFACE DELAY_MS JITTER_MS LOSS_PERCENT
 Each direction is late by DELAY ± JITTER, in order, as a queue in a router is. What is no IP packet is never lost:
 a machine that cannot be found any more is another fault. Both interfaces need their offloads switched off (ethtool -K).
+Says `stood still` when packets were later than they should be by a second or more: the machine had no time for this.
 """
 
 import collections
@@ -16,6 +17,7 @@ ETH_P_ALL, SOL_PACKET, PACKET_IGNORE_OUTGOING = 3, 263, 23
 IP = (b"\x08\x00", b"\x86\xdd")
 # Packets of one direction that are under way at once; a router with less memory drops them as well.
 UNDER_WAY = 10_000
+TOO_LATE = 1.0
 
 first, second = sys.argv[1:3]
 delay, jitter, loss = float(sys.argv[3]) / 1e3, float(sys.argv[4]) / 1e3, float(sys.argv[5]) / 100
@@ -50,8 +52,11 @@ class Direction:
 
     def give(self, now):
         while self.queue and self.queue[0][0] <= now:
+            due, frame = self.queue.popleft()
+            if now - due >= TOO_LATE:
+                print(f"stood still for {now - due:.1f} s", flush=True)
             try:
-                self.target.send(self.queue.popleft()[1])
+                self.target.send(frame)
             except OSError:
                 # An interface that is down or full loses packets.
                 pass
