@@ -19,7 +19,7 @@ use crate::upstream::Upstream;
 use crate::wrk;
 
 /// By then the agent has linked, or something is wrong.
-const LINK_DEADLINE: Duration = Duration::from_secs(20);
+const LINK_DEADLINE: Duration = Duration::from_secs(120);
 
 /// How often to look whether the link is up: well under the time that is measured with it.
 const LINK_POLL: Duration = Duration::from_millis(2);

@@ -74,7 +74,7 @@ pub(crate) fn run(
         &format!("-c{}", load.callers),
         &format!("-d{seconds}s"),
         "--timeout",
-        "10s",
+        "60s",
     ]);
     if load.new_connections {
         command.args(["-H", "Connection: close"]);

@@ -73,7 +73,7 @@ impl Callers {
 
     /// Calls until the relay answers so.
     pub(crate) async fn wait_for(&self, status: StatusCode) -> Result<(), Box<dyn Error>> {
-        for _ in 0..200 {
+        for _ in 0..2_400 {
             let answer = self
                 .call(Method::GET, "/rest/api/2/issue/OPS-1", "")
                 .await?;
@@ -82,7 +82,7 @@ impl Callers {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Err(format!("the relay did not answer {status} within ten seconds").into())
+        Err(format!("the relay did not answer {status} within two minutes").into())
     }
 
     /// The same call for a terminal.

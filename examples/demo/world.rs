@@ -149,14 +149,14 @@ impl World {
     }
 
     async fn wait_until_online(&self) -> Result<(), Box<dyn Error>> {
-        for _ in 0..200 {
+        for _ in 0..2_400 {
             let answer = self.relay(Method::GET, "/v1/connections", None).await?;
             if answer["connections"][0]["link"]["status"] == "online" {
                 return Ok(());
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
-        Err("the link did not come up within ten seconds".into())
+        Err("the link did not come up within two minutes".into())
     }
 
     async fn relay(
