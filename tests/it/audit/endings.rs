@@ -276,7 +276,7 @@ async fn however_a_call_ends_its_line_says_what_its_caller_got() {
 
 /// A relay and an agent before the service, and before others that do not answer.
 async fn scene(service: &Script, mute: &Script) -> (TestAgent, TestRelay, String) {
-    let gone = nobody().await;
+    let gone = nobody();
     let (service, mute) = (service.address(), mute.address());
     let upstreams = format!(
         "[[upstream]]\nname = 'web'\nurl = 'http://{service}'\n\
