@@ -5,8 +5,8 @@
 //! # Who writes
 //!
 //! A line takes some 2 µs to write, and waking another thread and being woken by it twenty times as much. So the
-//! runtime itself writes, once for all lines of one of its turns ([`turn`]), while that is safe: the log is well,
-//! and the last write came back soon. A thread ([`thread`]) does all that may take its time: opening, rotating,
+//! runtime itself writes, once for all lines of one of its turns, or at once where nobody else is about to hand in a
+//! line ([`turn`]), while that is safe: the log is well, and the last write came back soon. A thread ([`thread`]) does all that may take its time: opening, rotating,
 //! syncing, trying again, and the lines of calls that last.
 //!
 //! A slow disk must not hold up the links, which live on the runtime. After a write that took [`SLOW`], or a sync
@@ -228,7 +228,7 @@ impl Desk {
         Ok((number, entry))
     }
 
-    /// Hands in a line of a call.
+    /// Hands in a line of a call. Writes it at once where no other call is under way that could hand in one.
     pub(super) fn hand_in(&self, number: u64, note: Note) {
         let mut state = self.lock();
         let known = state.young.remove(&number);
@@ -238,11 +238,16 @@ impl Desk {
         if note.which == Which::Open {
             state.lasting.insert(number, entry);
         }
-        // For the first: all others of this turn come along.
-        if state.waiting.is_empty() {
+        let is_first = state.waiting.is_empty();
+        state.waiting.push(note);
+        if state.young.is_empty() {
+            // No other line can come in this turn: to wait for its end would cost a look at the sockets and two wakes.
+            drop(state);
+            self.write_turn();
+        } else if is_first {
+            // All others of this turn come along.
             self.handed_in.notify_one();
         }
-        state.waiting.push(note);
     }
 
     /// Wakes the calls whose lines were written.

@@ -16,13 +16,18 @@ impl Desk {
     pub(in super::super) async fn write_turns(self: Arc<Self>) {
         loop {
             self.handed_in.notified().await;
+            if self.nothing_waits() {
+                // The last call of the turn has written for all.
+                continue;
+            }
             // Comes back after all that can be done now was done, and the sockets were looked at.
             tokio::task::yield_now().await;
             self.write_turn();
         }
     }
 
-    fn write_turn(&self) {
+    /// Writes all that was handed in, or leaves it to the thread. On the runtime alone.
+    pub(super) fn write_turn(&self) {
         let now = Instant::now();
         let mut state = self.lock();
         if state.waiting.is_empty() {
@@ -55,6 +60,10 @@ impl Desk {
         let state = self.lock();
         let is_free = state.pen.writer.is_some() && state.pen.alarm.is_none();
         is_free && state.runtime_may_write(Instant::now())
+    }
+
+    fn nothing_waits(&self) -> bool {
+        self.lock().waiting.is_empty()
     }
 
     fn leave_to_thread(&self, state: &mut State) {

@@ -1,5 +1,9 @@
 //! Who writes when, and what a disk that is slow, hangs or fails does to calls.
 
+use std::pin::pin;
+
+use futures_util::FutureExt as _;
+
 use super::gate::{By, Fails, Gate, Way};
 use super::*;
 
@@ -26,6 +30,39 @@ async fn the_runtime_writes_what_calls_hand_in() {
     assert_eq!((health.write_failures, health.slow_writes), (0, 0));
     audit.stop();
     place.verify().unwrap();
+}
+
+#[tokio::test]
+async fn a_line_is_written_at_once_where_no_other_call_could_hand_one_in_and_else_with_the_others_of_the_turn()
+ {
+    let (place, gate) = (Place::new(), Gate::default());
+    let audit = place.start_with(&gate, never_slow()).await;
+    let runtime = || audit.desk.as_ref().unwrap().is_the_runtimes();
+    let written = || place.of_kind("call").len();
+    until(runtime).await;
+    let alone = place.call(&audit, "/alone").unwrap();
+    let refused_at_once = alone.refuse(refused()).now_or_never();
+    assert!(refused_at_once.is_some_and(|recorded| recorded.is_ok()));
+    assert_eq!(written(), 1);
+
+    until(runtime).await;
+    let [first, last] = ["/first", "/last"].map(|path| place.call(&audit, path).unwrap());
+    let mut first = pin!(first.refuse(refused()));
+    assert!(first.as_mut().now_or_never().is_none());
+    assert_eq!(written(), 1, "the other may hand one in");
+    assert!(last.refuse(refused()).now_or_never().is_some());
+    assert!(first.now_or_never().is_some(), "the last wrote for both");
+    assert_eq!(written(), 3);
+
+    until(runtime).await;
+    let [ended, open] = ["/ended", "/open"].map(|path| place.call(&audit, path).unwrap());
+    ended.refuse(refused()).await.unwrap();
+    assert_eq!(written(), 4, "nobody waits for calls that go on");
+    let (thread, runtime) = (By::Thread, By::Runtime);
+    assert_eq!(gate.passed(), [thread, runtime, runtime, runtime]);
+    drop(open);
+    audit.stop();
+    assert_eq!(place.verify().unwrap().lines, 7);
 }
 
 #[tokio::test]
