@@ -196,7 +196,7 @@ pub async fn connect(dialer: &Dialer, target: &LinkTarget<'_>) -> Result<Connect
         Ok(Some(exporter)) if !target.allow_tls_inspection => Binding::Exporter(exporter),
         Ok(_) | Err(_) => Binding::None,
     };
-    websocket::bound_what_waits(stream.tcp());
+    websocket::bound_what_waits(stream.descriptor());
     let mut socket = upgrade(target.relay_url, stream).await?;
     let shaken = shake_hands(&mut socket, target, binding, &relay).await;
     let (established, round_trip) = shaken.inspect_err(say_loudly)?;

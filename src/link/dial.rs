@@ -145,7 +145,7 @@ impl Dialer {
         };
         prepare(&tcp);
         if !relay.is_tls() {
-            return Ok(Stream::Plain(ReadAhead::new(tcp)));
+            return Ok(Stream::Plain(ReadAhead::new(tcp.into())));
         }
         let host = relay.host();
         within("TLS", TLS_TIMEOUT, self.tls.connect(host, pin, tcp))

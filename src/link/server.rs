@@ -137,7 +137,7 @@ impl Arrival {
         };
         let limits = Some(websocket::limits());
         let stream: Stream = io.into_inner().into();
-        websocket::bound_what_waits(stream.tcp());
+        websocket::bound_what_waits(stream.descriptor());
         let stream: Box<dyn Transport> = Box::new(stream);
         let mut websocket =
             Socket::from_partially_read(stream, read_buf.into(), Role::Server, limits).await;

@@ -7,6 +7,7 @@
 pub mod client;
 #[cfg(feature = "relay")]
 mod expiry;
+mod late;
 mod read_ahead;
 #[cfg(feature = "relay")]
 pub mod server;
@@ -14,6 +15,7 @@ mod writes;
 
 use std::any::Any;
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,8 +23,8 @@ use std::task::{Context, Poll};
 
 use rustls::crypto::CryptoProvider;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
+pub use self::late::LateTcp;
 pub use self::read_ahead::ReadAhead;
 pub use self::writes::Writes;
 use crate::protocol::handshake::{EXPORTER_LABEL, EXPORTER_LENGTH};
@@ -38,11 +40,11 @@ const PIECES: usize = 32;
 #[derive(Debug)]
 pub enum Stream {
     /// As it is.
-    Plain(ReadAhead<TcpStream>),
+    Plain(ReadAhead<LateTcp>),
     /// This side began.
-    Client(Box<tokio_rustls::client::TlsStream<ReadAhead<TcpStream>>>),
+    Client(Box<tokio_rustls::client::TlsStream<ReadAhead<LateTcp>>>),
     /// The other side began.
-    Server(Box<tokio_rustls::server::TlsStream<ReadAhead<TcpStream>>>),
+    Server(Box<tokio_rustls::server::TlsStream<ReadAhead<LateTcp>>>),
 }
 
 /// Why TLS could not be set up, by whose fault it is.
@@ -164,7 +166,7 @@ impl Stream {
         self.below().keep(something);
     }
 
-    fn below(&mut self) -> &mut ReadAhead<TcpStream> {
+    fn below(&mut self) -> &mut ReadAhead<LateTcp> {
         match self {
             Self::Plain(stream) => stream,
             Self::Client(stream) => stream.get_mut().0,
@@ -172,9 +174,19 @@ impl Stream {
         }
     }
 
-    /// The TCP connection below.
+    /// Whether nothing was waited for on the TCP connection below until now.
     #[must_use]
-    pub fn tcp(&self) -> &TcpStream {
+    pub fn is_new(&self) -> bool {
+        self.tcp().is_new()
+    }
+
+    /// The TCP connection below, unless it is lost.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.tcp().descriptor()
+    }
+
+    fn tcp(&self) -> &LateTcp {
         match self {
             Self::Plain(stream) => stream.get_ref(),
             Self::Client(stream) => stream.get_ref().0.get_ref(),

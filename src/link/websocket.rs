@@ -1,13 +1,13 @@
 //! The WebSocket under a link: its limits, and one handshake message at a time.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -65,8 +65,9 @@ pub(super) fn limits() -> WebSocketConfig {
 }
 
 /// Lets the kernel hold little that it cannot send yet: what waits in a socket delays every frame after it.
-pub(super) fn bound_what_waits(tcp: &TcpStream) {
-    if let Err(error) = SockRef::from(tcp).set_tcp_notsent_lowat(MAX_UNSENT) {
+pub(super) fn bound_what_waits(tcp: Option<BorrowedFd<'_>>) {
+    let Some(tcp) = tcp else { return };
+    if let Err(error) = SockRef::from(&tcp).set_tcp_notsent_lowat(MAX_UNSENT) {
         tracing::debug!(%error, "the socket's buffer stays as it is");
     }
 }

@@ -7,21 +7,25 @@ mod complaints;
 mod connection;
 mod host;
 mod refusal;
+mod rests;
 mod socket;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpSocket;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
 use self::complaints::Complaints;
+use self::rests::Rests;
 use self::socket::Socket;
 use super::api::Api;
 use super::forward::Forward;
@@ -30,6 +34,7 @@ use super::places::Places;
 use super::shared::Shared;
 use crate::error_chain::chain;
 use crate::forwarding::ForwardedValues;
+use crate::link::tls::LateTcp;
 use crate::link::tls::server::ServerTls;
 use crate::shutdown::Shutdown;
 
@@ -80,7 +85,8 @@ pub struct Routes {
 
 /// A bound socket that does not answer yet.
 pub struct Listener {
-    tcp: TcpListener,
+    /// Not tokio's, which would make each socket known to the poller before anything has to be waited for.
+    tcp: AsyncFd<TcpListener>,
     security: Security,
     limits: ListenerLimits,
     /// Whether systemd keeps it open for the next start.
@@ -128,10 +134,10 @@ impl Listener {
         socket.set_reuseaddr(true)?;
         socket.set_reuseport(reuse_port)?;
         socket.bind(address)?;
-        let tcp = socket.listen(BACKLOG)?;
+        let tcp = socket.listen(BACKLOG)?.into_std()?;
         prepare(&tcp)?;
         Ok(Self {
-            tcp,
+            tcp: watched(tcp)?,
             security,
             limits,
             is_held: false,
@@ -144,15 +150,14 @@ impl Listener {
     /// # Errors
     /// What the system says.
     pub fn passed(
-        socket: std::net::TcpListener,
+        socket: TcpListener,
         security: Security,
         limits: ListenerLimits,
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        let tcp = TcpListener::from_std(socket)?;
-        prepare(&tcp)?;
+        prepare(&socket)?;
         Ok(Self {
-            tcp,
+            tcp: watched(socket)?,
             security,
             limits,
             is_held: true,
@@ -175,7 +180,7 @@ impl Listener {
     /// # Errors
     /// What the system says.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
+        self.tcp.get_ref().local_addr()
     }
 
     /// Answers until the drain begins; sockets that are open then go on in tasks of their own, which
@@ -188,12 +193,14 @@ impl Listener {
         let all = Arc::new(Semaphore::new(self.limits.sockets));
         let places = Places::new(self.limits.sockets, self.limits.sockets_per_address);
         let complaints = Arc::<Complaints>::default();
+        let rests = Arc::<Rests>::default();
         let mut forwarded = ForwardedValues::new(self.security.scheme());
         let mut draining = std::pin::pin!(shutdown.draining());
         loop {
             let next = async {
                 let place = Arc::clone(&all).acquire_owned().await;
-                (place, self.tcp.accept().await)
+                let accepting = self.tcp.async_io(Interest::READABLE, TcpListener::accept);
+                (place, accepting.await)
             };
             let (place, accepted) = tokio::select! {
                 // A socket that was accepted is never lost: accepting is the last step.
@@ -211,13 +218,14 @@ impl Listener {
                         }
                     };
                     let socket = Socket {
-                        tcp,
+                        tcp: LateTcp::new(tcp),
                         peer,
                         place: Box::new((place, of_address)),
                         complaints: Arc::clone(&complaints),
                         forwarded: forwarded.of(peer.ip()),
                         security: self.security.clone(),
                         limits: self.limits,
+                        rests: Arc::clone(&rests),
                         routes: Arc::clone(&routes),
                         shutdown: shutdown.clone(),
                     };
@@ -236,7 +244,7 @@ impl Listener {
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.tcp.as_fd()
+        self.tcp.get_ref().as_fd()
     }
 }
 
@@ -250,6 +258,15 @@ fn prepare(listener: &TcpListener) -> io::Result<()> {
         .with_retries(KEEP_ALIVE_PROBES);
     listener.set_tcp_nodelay(true)?;
     listener.set_tcp_keepalive(&keep_alive)
+}
+
+/// Lets the runtime watch the listener.
+#[expect(
+    deprecated,
+    reason = "what takes its place is unsafe, for descriptors that change; the standard library's listener keeps its one open"
+)]
+fn watched(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    AsyncFd::with_interest(listener, Interest::READABLE)
 }
 
 async fn renew_certificates(tls: Arc<ServerTls>, link: LinkEndpoint, shutdown: Shutdown) {

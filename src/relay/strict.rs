@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::chunks::{Broken, Chunks};
@@ -37,6 +38,8 @@ pub(super) struct Watch {
     refusal: OnceLock<Malformed>,
     is_broken: AtomicBool,
     is_tunnel: AtomicBool,
+    is_rested: AtomicBool,
+    resting: AtomicWaker,
 }
 
 /// See the module.
@@ -51,6 +54,20 @@ pub(super) struct Strict<S = Stream> {
     approved: usize,
     /// Whether closing the socket tells the other side all that there is to tell of the end.
     ends_by_closing: bool,
+    rest: Rest,
+}
+
+/// Whether the connection is listened to while its first request is being answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// It is.
+    Never,
+    /// Not once the request has come whole; of which nothing was handed on yet.
+    Ahead,
+    /// The same, with something handed on.
+    Begun,
+    /// It was asked for more, and does not listen.
+    Asleep,
 }
 
 /// Where in which message the bytes are.
@@ -85,6 +102,12 @@ impl Watch {
         self.is_broken.load(Ordering::Acquire)
     }
 
+    /// Lets the connection listen to the other side again.
+    pub(super) fn end_rest(&self) {
+        self.is_rested.store(true, Ordering::Release);
+        self.resting.wake();
+    }
+
     /// What comes from now on is no HTTP: the caller is about to be told that the connection was upgraded.
     pub(super) fn becomes_tunnel(&self) {
         self.is_tunnel.store(true, Ordering::Release);
@@ -101,6 +124,7 @@ impl<S> Strict<S> {
             waiting: Vec::new(),
             approved: 0,
             ends_by_closing: false,
+            rest: Rest::Never,
         };
         (strict, watch)
     }
@@ -109,6 +133,34 @@ impl<S> Strict<S> {
     /// its own for it. A system call less for each connection.
     pub(super) const fn end_by_closing(&mut self) {
         self.ends_by_closing = true;
+    }
+
+    /// Does not read while the first request, if it has come whole, is being answered, until [`Watch::end_rest`]: a socket that
+    /// is closed with its answer has then never been waited for.
+    pub(super) const fn rest_during_first(&mut self) {
+        self.rest = Rest::Ahead;
+    }
+
+    /// Whether the first request has come whole, and nothing of its answer has left.
+    fn rests(&self) -> bool {
+        let is_whole = matches!(self.framing, Framing::Head(_, 0)) && self.waiting.is_empty();
+        let may_rest = matches!(self.rest, Rest::Begun | Rest::Asleep);
+        may_rest && is_whole && !self.watch.is_rested.load(Ordering::Acquire)
+    }
+
+    /// The answer leaves: its end is followed by another request, or by the closing of the socket.
+    fn end_rest(&mut self) {
+        if std::mem::replace(&mut self.rest, Rest::Never) == Rest::Asleep {
+            // hyper relies on being woken for what it asked for.
+            self.watch.resting.wake();
+        }
+    }
+
+    /// Notes that something is handed on.
+    fn note_handed_on(&mut self) {
+        if self.rest == Rest::Ahead {
+            self.rest = Rest::Begun;
+        }
     }
 
     /// Whether bytes pass without a look.
@@ -260,14 +312,27 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
             }
             if this.approved > 0 {
                 this.hand_on(target);
+                this.note_handed_on();
                 return Poll::Ready(Ok(()));
             }
             if let Framing::Broken(broken) = this.framing {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, broken)));
             }
+            if this.rests() {
+                this.rest = Rest::Asleep;
+                this.watch.resting.register(context.waker());
+                // It may have ended in between.
+                if this.rests() {
+                    return Poll::Pending;
+                }
+            }
             let before = target.filled().len();
             ready!(Pin::new(&mut this.inner).poll_read(context, target))?;
             let count = target.filled().len() - before;
+            if count == 0 && matches!(this.framing, Framing::Over) {
+                // Who has said all may wait for the answer still; it is about to leave, and closes the connection.
+                return Poll::Pending;
+            }
             if count == 0 || this.is_tunnel() {
                 return Poll::Ready(Ok(()));
             }
@@ -278,6 +343,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
             }
             this.look(target, before);
             if target.filled().len() > before {
+                this.note_handed_on();
                 return Poll::Ready(Ok(()));
             }
         }
@@ -290,7 +356,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(context, bytes)
+        let this = self.get_mut();
+        this.end_rest();
+        Pin::new(&mut this.inner).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -298,7 +366,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write_vectored(context, slices)
+        let this = self.get_mut();
+        this.end_rest();
+        Pin::new(&mut this.inner).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -88,7 +88,8 @@ impl ClientTls {
             }
             None => self.settings.by_authority().ok_or(TlsError::NoRoots)?,
         };
-        let connecting = TlsConnector::from(configuration).connect(name, ReadAhead::new(tcp));
+        let connecting =
+            TlsConnector::from(configuration).connect(name, ReadAhead::new(tcp.into()));
         let stream = connecting.await.map_err(|error| explain(host, error))?;
         Ok(Stream::Client(Box::new(stream)))
     }

@@ -9,11 +9,10 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::expiry::expires_at;
-use super::{ReadAhead, Stream, TlsError, provider};
+use super::{LateTcp, ReadAhead, Stream, TlsError, provider};
 use crate::atomic_file;
 use crate::error_chain::chain;
 use crate::invitation::TlsPin;
@@ -131,7 +130,7 @@ impl ServerTls {
     ///
     /// # Errors
     /// What rustls or the socket says.
-    pub async fn accept(&self, tcp: TcpStream) -> io::Result<Stream> {
+    pub async fn accept(&self, tcp: LateTcp) -> io::Result<Stream> {
         let acceptor = TlsAcceptor::from(self.current.load_full());
         let stream = acceptor.accept(ReadAhead::new(tcp)).await?;
         Ok(Stream::Server(Box::new(stream)))

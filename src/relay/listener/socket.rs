@@ -11,15 +11,15 @@ use std::time::Duration;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::complaints::Complaints;
 use super::connection::{self, Connection};
+use super::rests::Rests;
 use super::{ListenerLimits, Routes, Security, host, refusal};
 use crate::body::Body;
 use crate::forwarding::request_id::{self, X_REQUEST_ID};
-use crate::link::tls::{ReadAhead, Stream};
+use crate::link::tls::{LateTcp, ReadAhead, Stream};
 use crate::protocol::LINK_PATH;
 use crate::protocol::handshake::Binding;
 use crate::relay::activity::{Activity, Answer, Turn};
@@ -37,7 +37,7 @@ const FIRST_REQUEST_AT_DRAIN: Duration = Duration::from_millis(500);
 
 /// An accepted socket with all that it takes to serve it.
 pub(super) struct Socket {
-    pub(super) tcp: TcpStream,
+    pub(super) tcp: LateTcp,
     pub(super) peer: SocketAddr,
     /// Its place among all, kept until it is closed.
     pub(super) place: Box<dyn Any + Send + Sync>,
@@ -46,6 +46,7 @@ pub(super) struct Socket {
     pub(super) forwarded: HeaderValue,
     pub(super) security: Security,
     pub(super) limits: ListenerLimits,
+    pub(super) rests: Arc<Rests>,
     pub(super) routes: Arc<Routes>,
     pub(super) shutdown: Shutdown,
 }
@@ -130,10 +131,13 @@ impl Socket {
         let connection = if is_http2 {
             connection::http2(stream, context.into_service())
         } else {
-            let is_plain = matches!(stream, Stream::Plain(_));
+            let (is_plain, is_new) = (matches!(stream, Stream::Plain(_)), stream.is_new());
             let (mut stream, watch) = Strict::new(stream);
             if is_plain {
                 stream.end_by_closing();
+            }
+            if is_new && self.rests.end_in_time(&watch) {
+                stream.rest_during_first();
             }
             context.watch = Some(watch);
             connection::http1(stream, context.into_service())
@@ -226,7 +230,7 @@ impl Context {
 }
 
 /// TLS, if it ends here; and whether HTTP/2 follows.
-async fn open(tcp: TcpStream, security: &Security) -> io::Result<(Stream, bool)> {
+async fn open(tcp: LateTcp, security: &Security) -> io::Result<(Stream, bool)> {
     match security {
         Security::Tls(tls) => {
             // Boxed, so that a socket without TLS has no room for its handshake.

@@ -213,3 +213,75 @@ async fn only_a_socket_whose_closing_says_it_all_is_not_shut_down_first_and_a_tu
     assert!(!ended(true, false).await);
     assert!(ended(true, true).await);
 }
+
+/// Whether someone was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[tokio::test]
+async fn nobody_listens_during_the_first_request_once_it_is_whole_until_its_answer_or_the_end_of_the_rest()
+ {
+    let request = b"POST /a HTTP/1.1\r\nHost: relay\r\nContent-Length: 3\r\n\r\nabc";
+    for answers in [true, false] {
+        let woken = Arc::<Woken>::default();
+        let waker = std::task::Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        let (mut near, far) = tokio::io::duplex(1024);
+        let (mut strict, watch) = Strict::new(far);
+        strict.rest_during_first();
+        let mut room = [0; 1024];
+        let mut poll = |strict: &mut Strict<_>| {
+            let mut target = ReadBuf::new(&mut room);
+            let polled = Pin::new(strict).poll_read(&mut context, &mut target);
+            (polled.is_ready(), target.filled().len())
+        };
+        let (first, rest) = request.split_at(request.len() - 1);
+        near.write_all(first).await.unwrap();
+        assert_eq!(poll(&mut strict), (true, first.len()));
+        assert_eq!(poll(&mut strict), (false, 0));
+        near.write_all(rest).await.unwrap();
+        assert!(woken.0.swap(false, Ordering::AcqRel), "it was not whole");
+        assert_eq!(poll(&mut strict), (true, rest.len()));
+
+        assert_eq!(poll(&mut strict), (false, 0));
+        near.write_all(request).await.unwrap();
+        assert_eq!(poll(&mut strict), (false, 0), "it rests");
+        assert!(!woken.0.load(Ordering::Acquire));
+        if answers {
+            strict.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        } else {
+            watch.end_rest();
+        }
+        assert!(woken.0.swap(false, Ordering::AcqRel));
+        assert_eq!(poll(&mut strict), (true, request.len()));
+        assert_eq!(poll(&mut strict), (false, 0), "nothing is there");
+        near.write_all(request).await.unwrap();
+        assert!(woken.0.load(Ordering::Acquire), "it listens");
+    }
+}
+
+#[tokio::test]
+async fn who_asked_for_more_during_the_rest_is_woken_by_the_answer() {
+    let woken = Arc::<Woken>::default();
+    let waker = std::task::Waker::from(Arc::clone(&woken));
+    let mut context = Context::from_waker(&waker);
+    let (mut near, far) = tokio::io::duplex(1024);
+    let (mut strict, _watch) = Strict::new(far);
+    strict.rest_during_first();
+    let mut room = [0; 1024];
+    near.write_all(b"GET /a HTTP/1.1\r\n\r\n").await.unwrap();
+    for is_ready in [true, false] {
+        let mut target = ReadBuf::new(&mut room);
+        let polled = Pin::new(&mut strict).poll_read(&mut context, &mut target);
+        assert_eq!(polled.is_ready(), is_ready);
+    }
+    let written = Pin::new(&mut strict).poll_write(&mut context, b"HTTP/1.1 200 OK\r\n\r\n");
+    assert!(written.is_ready());
+    assert!(woken.0.load(Ordering::Acquire));
+}

@@ -75,7 +75,10 @@ impl Relay {
                     async move { Ok::<_, Infallible>(response) }
                 });
                 let connection = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(Stream::Plain(ReadAhead::new(stream))), service)
+                    .serve_connection(
+                        TokioIo::new(Stream::Plain(ReadAhead::new(stream.into()))),
+                        service,
+                    )
                     .with_upgrades();
                 tokio::spawn(connection);
             }
