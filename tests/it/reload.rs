@@ -105,11 +105,11 @@ async fn a_file_that_is_empty_or_cut_off_while_it_is_written_withdraws_nothing()
 
     fs::write(&file, whole).unwrap();
     wait_until("the whole file is in force", async || {
-        scene.agent.status().await.withheld_configuration.is_none()
+        let status = scene.agent.status().await;
+        status.withheld_configuration.is_none() && status.refused_configuration.is_none()
     })
     .await;
     let status = scene.agent.status().await;
-    assert_eq!(status.refused_configuration, None);
     assert_eq!(status.withdrawn_upstreams, None);
     assert_eq!(status.upstreams.len(), 1);
 }
@@ -121,8 +121,9 @@ async fn an_upstream_that_the_files_no_longer_have_is_withdrawn_and_told_until_s
     let whole = fs::read_to_string(home.file()).unwrap();
     let cut_off = whole.split("[[upstream]]").next().unwrap();
     fs::write(home.file(), cut_off).unwrap();
-    wait_until("the upstream is gone", async || {
-        scene.agent.status().await.upstreams.is_empty()
+    wait_until("the upstream is gone, and that is told", async || {
+        let status = scene.agent.status().await;
+        status.upstreams.is_empty() && status.withdrawn_upstreams.is_some()
     })
     .await;
     let withdrawn = scene.agent.status().await.withdrawn_upstreams.unwrap();

@@ -283,7 +283,7 @@ async fn scene(service: &Script, mute: &Script) -> (TestAgent, TestRelay, String
          [[upstream.deny]]\npath = '/denied'\n\
          [[upstream.deny]]\npath = '/looked-at'\n[[upstream.deny.body]]\npointer = '/a'\nequals = 1\n\
          [[upstream.allow]]\nmethods = ['GET', 'HEAD', 'POST']\npath = '/{{*rest}}'\n\
-         max_body = '1 KiB'\nmax_response = '1 KiB'\nresponse_timeout = '1s'\n\
+         max_body = '1 KiB'\nmax_response = '1 KiB'\nresponse_timeout = '5s'\n\
          [[upstream]]\nname = 'busy'\nurl = 'http://{service}'\n\
          [[upstream.allow]]\nmethods = ['GET']\npath = '/{{*rest}}'\nrate = '1/h'\n\
          [[upstream]]\nname = 'gone'\nurl = 'http://{gone}'\n\
