@@ -294,9 +294,12 @@ start_agent() {
 connect() {
     local name=$1 code
     code=$(relay initiate --local public --remote private --name "$name" 2>>"$work/commands.log") || give_up "the relay initiates $name"
-    agent "$name" accept --yes - <<<"$code" >>"$work/commands.log" 2>&1 || give_up "the agent accepts $name"
+    # As whoever reads the message does when the relay is not reached in time: the same command again does no harm.
+    wait_until 10 accepted "$name" "$code" || give_up "the agent accepts $name"
     wait_until 20 linked "$name" || give_up "the link of $name comes up"
 }
+
+accepted() { agent "$1" accept --yes - <<<"$2" >>"$work/commands.log" 2>&1; }
 
 # linked NAME: whether calls of this connection reach its agent. An upstream that does not exist is the agent's own
 # answer (404); 503 is the relay's: no link.

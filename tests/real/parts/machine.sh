@@ -181,9 +181,12 @@ TOML
 connect_both() {
     local code
     code=$(on relay initiate --local public --remote private --name "$1" 2>>"$work/commands.log") || return 1
-    on agent accept --yes - <<<"$code" >>"$work/commands.log" 2>&1 || return 1
+    # As whoever reads the message does when the relay is not reached in time: the same command again does no harm.
+    wait_until 10 accepted_there "$code" || return 1
     token=$(on relay token create --name "$1" 2>>"$work/commands.log")
 }
+
+accepted_there() { on agent accept --yes - <<<"$1" >>"$work/commands.log" 2>&1; }
 
 # asks PATH [CURL-ARGUMENTS...]: one call to the service through relay and agent, by a new connection.
 asks() {
