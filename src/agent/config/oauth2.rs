@@ -3,7 +3,16 @@
 use http::Uri;
 
 use super::source::{CredentialSource, SOURCES};
-use crate::config_file::Section;
+use crate::config_file::{OneOrMany, Section};
+
+/// What a token is asked for with anyhow, or has a key of its own.
+const OF_THE_AGENT: [&str; 5] = [
+    "audience",
+    "client_id",
+    "client_secret",
+    "grant_type",
+    "scope",
+];
 
 /// Where access tokens come from, and who asks for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +27,8 @@ pub struct OAuth2Config {
     pub scope: Option<String>,
     /// For which service it is to be good; not part of RFC 6749, but many endpoints ask for it.
     pub audience: Option<String>,
+    /// What else the endpoint wants to be told, such as `resource` (RFC 8707): names, each with its values.
+    pub parameters: Vec<(String, Vec<String>)>,
     /// How the client's secret is sent.
     pub style: ClientStyle,
 }
@@ -45,6 +56,7 @@ impl OAuth2Config {
             .flatten();
         let scope = section.optional_string("scope");
         let audience = section.optional_string("audience");
+        let parameters = check_parameters(&mut section);
         let styles = [("basic", ClientStyle::Basic), ("body", ClientStyle::Body)];
         let style = section.choice("style", &styles, ClientStyle::Basic);
         Some(Self {
@@ -53,6 +65,7 @@ impl OAuth2Config {
             client_secret: client_secret?,
             scope,
             audience,
+            parameters,
             style,
         })
     }
@@ -73,6 +86,25 @@ fn check_url(section: &mut Section<'_>) -> Option<Uri> {
         );
     }
     url
+}
+
+fn check_parameters(section: &mut Section<'_>) -> Vec<(String, Vec<String>)> {
+    let mut parameters = Vec::new();
+    for (name, values) in section.keyed_texts("parameters") {
+        if OF_THE_AGENT.contains(&name.as_str()) {
+            section.mistake(
+                "parameters",
+                format!("has {name}, which is set otherwise"),
+                "leave it out",
+            );
+        }
+        let values = match values {
+            OneOrMany::One(value) => vec![value],
+            OneOrMany::Many(values) => values,
+        };
+        parameters.push((name, values));
+    }
+    parameters
 }
 
 #[cfg(test)]
@@ -102,6 +134,18 @@ mod tests {
         let config = oauth2(&more).unwrap();
         assert_eq!(config.style, ClientStyle::Body);
         assert_eq!(config.scope.as_deref(), Some("read write"));
+        let more = format!("{least}, parameters = {{ resource = ['a', 'b'], tenant = 'c' }}");
+        let parameters = oauth2(&more).unwrap().parameters;
+        let [resource, tenant] = parameters.try_into().unwrap();
+        assert_eq!(resource.1, ["a", "b"]);
+        assert_eq!(tenant, ("tenant".to_owned(), vec!["c".to_owned()]));
+        let text = oauth2(&format!(
+            "{least}, parameters = {{ grant_type = 'password' }}"
+        ));
+        assert!(
+            text.unwrap_err()
+                .contains("oauth2.parameters: has grant_type")
+        );
         let text = oauth2("token_url = 'ldap://x', style = 'post'").unwrap_err();
         for key in ["token_url", "client_id", "client_secret", "style"] {
             assert!(text.contains(&format!("oauth2.{key}")), "{key}: {text}");

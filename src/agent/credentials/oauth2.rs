@@ -38,6 +38,9 @@ const MARGIN: Duration = Duration::from_secs(10);
 /// The most that is shown of what an endpoint says about an error.
 const MAX_SHOWN: usize = 200;
 
+/// The only type of token that is known here.
+const BEARER: &str = "bearer";
+
 /// Where tokens come from.
 #[derive(Debug)]
 pub(super) struct TokenEndpoint {
@@ -75,7 +78,8 @@ pub enum TokenError {
 #[derive(Deserialize)]
 struct TokenAnswer {
     access_token: String,
-    token_type: String,
+    /// Must be there, and is left out by some who give Bearer tokens.
+    token_type: Option<String>,
     /// Seconds; some endpoints write them as a text.
     expires_in: Option<Value>,
 }
@@ -122,11 +126,15 @@ impl TokenEndpoint {
             let error = refusal(status, answer.expose(), client_secret.expose());
             return Err(failed(&self.config, error));
         }
-        let read = serde_json::from_slice::<TokenAnswer>(answer.expose());
-        let token = read.map_err(|_| failed(&self.config, TokenError::NotAToken(status)))?;
+        // Some refuse with 200, so what is no token may yet say why.
+        let Ok(token) = serde_json::from_slice::<TokenAnswer>(answer.expose()) else {
+            let error = refusal(status, answer.expose(), client_secret.expose());
+            return Err(failed(&self.config, error));
+        };
         let access_token = Secret::new(token.access_token.into_bytes());
-        if !token.token_type.eq_ignore_ascii_case("bearer") {
-            let kind = shown(&token.token_type);
+        let kind = token.token_type.as_deref().unwrap_or(BEARER);
+        if !kind.eq_ignore_ascii_case(BEARER) {
+            let kind = shown(kind);
             return Err(failed(&self.config, TokenError::OtherType(kind)));
         }
         let origin = format!("the answer of {}", self.config.token_url);
@@ -145,11 +153,17 @@ impl TokenEndpoint {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let mut body = "grant_type=client_credentials".to_owned();
         let mut add = |name: &str, value: &[u8]| {
+            let name = escape(name.as_bytes());
             body.push_str(&format!("&{name}={}", escape(value)));
         };
         let asked = [("scope", &config.scope), ("audience", &config.audience)];
         for (name, value) in asked {
             if let Some(value) = value {
+                add(name, value.as_bytes());
+            }
+        }
+        for (name, values) in &config.parameters {
+            for value in values {
                 add(name, value.as_bytes());
             }
         }
@@ -227,42 +241,4 @@ fn life(expires_in: Option<&Value>) -> Life {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_renewed_before_it_ends_and_never_used_after() {
-        let seconds = |text: &str| {
-            let value: Option<Value> = serde_json::from_str(text).unwrap();
-            let life = life(value.as_ref());
-            [life.renew_after, life.good_for, life.last_resort].map(|it| it.as_secs())
-        };
-        assert_eq!(seconds("3600"), [3540, 3590, 3600]);
-        assert_eq!(seconds("\"3600\""), [3540, 3590, 3600]);
-        assert_eq!(seconds("20"), [15, 18, 20]);
-        assert_eq!(seconds("0"), [0, 0, 0]);
-        assert_eq!(seconds("-1"), [0, 0, 0]);
-        assert_eq!(seconds("null"), [240, 290, 300]);
-        assert_eq!(seconds("1e300"), [86_340, 86_390, 86_400]);
-    }
-
-    #[test]
-    fn what_an_endpoint_says_is_shown_short_and_without_the_secret() {
-        let shown = |answer: &str| {
-            refusal(StatusCode::UNAUTHORIZED, answer.as_bytes(), b"s3cr3t-word").to_string()
-        };
-        let answer =
-            r#"{"error":"invalid_client","error_description":"no\nclient has s3cr3t-word"}"#;
-        assert_eq!(
-            shown(answer),
-            "it answered 401 Unauthorized: invalid_client (no client has ***)"
-        );
-        let long = format!(r#"{{"error":"{}"}}"#, "x".repeat(5_000));
-        assert!(shown(&long).len() < 300);
-        assert!(
-            shown("<html>").contains("without an access token"),
-            "{}",
-            shown("<html>")
-        );
-    }
-}
+mod tests;

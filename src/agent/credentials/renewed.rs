@@ -373,6 +373,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_hundred_callers_who_find_it_too_old_share_one_fetch_too() {
+        let (counter, renewed) = renewed();
+        assert_eq!(text(&renewed).await, "1");
+        advance(LIFE.last_resort).await;
+        let all = (0..100).map(|_| {
+            let renewed = Arc::clone(&renewed);
+            tokio::spawn(async move { text(&renewed).await })
+        });
+        for one in all.collect::<Vec<_>>() {
+            assert_eq!(one.await.unwrap(), "2");
+        }
+        assert_eq!(counter.fetches.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_next_one_is_fetched_before_the_last_is_too_old() {
         let (_, renewed) = renewed();
         assert_eq!(text(&renewed).await, "1");
