@@ -92,8 +92,8 @@ pub enum Denied {
     /// The path could be read in more than one way.
     #[error(transparent)]
     Ambiguous(Ambiguity),
-    /// A header asks for another method or path than the request's own, which the rules are about.
-    #[error("the header {0} asks for another method or path than the request's own")]
+    /// A header or parameter asks for another method or path than the request's own, which the rules are about.
+    #[error("{0}, a header or parameter, asks for another method or path than the request's own")]
     Override(&'static str),
     /// More than one length, or one that is not written in plain digits.
     #[error("the call says more than once how long its body is, or not in plain digits")]

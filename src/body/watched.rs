@@ -96,9 +96,11 @@ where
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::convert::Infallible;
     use std::sync::Arc;
 
     use futures_util::{FutureExt as _, stream};
+    use http::HeaderMap;
     use http_body_util::{BodyExt as _, Full, StreamBody};
     use tokio::sync::mpsc;
 
@@ -154,6 +156,20 @@ pub(crate) mod tests {
         let mut body = Watched::new(Full::new(Bytes::from("all")), &mut notes);
         assert!(body.frame().await.unwrap().is_ok());
         assert_eq!((&*notes.0, &*notes.1), (&[Seen::End][..], &[3][..]));
+    }
+
+    #[tokio::test]
+    async fn trailers_are_the_end_though_their_body_does_not_know_it() {
+        let mut notes = Notes::default();
+        let frames = [
+            Frame::data(Bytes::from("all")),
+            Frame::trailers(HeaderMap::new()),
+        ];
+        let frames = stream::iter(frames.map(Ok::<_, Infallible>));
+        let mut body = Watched::new(StreamBody::new(frames), &mut notes);
+        assert!(body.frame().await.unwrap().is_ok());
+        assert!(body.frame().await.unwrap().is_ok());
+        assert_eq!(&*notes.0, &[Seen::Frame, Seen::End]);
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! The rules of an upstream, `[[upstream.deny]]` and `[[upstream.allow]]`.
 
+use http::HeaderName;
+
 use super::limits;
 use crate::agent::policy::{Conditions, Expected, Literal, Predicate, Rule, RuleError, Values};
 use crate::config_file::{OneOrMany, Scalar, Section};
 use crate::error_chain::chain;
 use crate::name::Name;
+
+/// The second path of WebDAV's COPY and MOVE (RFC 4918, section 10.3).
+const DESTINATION: HeaderName = HeaderName::from_static("destination");
 
 /// Checks the rules of an upstream: those that deny, then those that allow.
 pub(super) fn check_all(upstream: &mut Section<'_>) -> Vec<Rule> {
@@ -31,6 +36,14 @@ fn check_allow(mut section: Section<'_>) -> Option<Rule> {
             "write for instance methods = [\"GET\"]",
         );
         return None;
+    }
+    let goes_elsewhere = methods.iter().any(|it| ["COPY", "MOVE"].contains(&&**it));
+    if goes_elsewhere && !conditions.asks_for(&DESTINATION) {
+        section.mistake(
+            "methods",
+            "has COPY or MOVE, which write where the header Destination says",
+            "say where to: headers = { Destination = \"/…\" }, or \"*\" for anywhere",
+        );
     }
     let rule = check_rule(&section, Rule::parse(&methods, &path?))?;
     Some(
@@ -164,4 +177,35 @@ fn check_callers(section: &mut Section<'_>) -> Vec<Name> {
         }
     }
     callers
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::agent::config::tests::read;
+
+    #[test]
+    fn copy_and_move_are_allowed_only_with_a_word_about_where_they_write() {
+        let text = |methods: &str, more: &str| {
+            format!(
+                "[[upstream]]\nname = 'dav'\nurl = 'http://localhost'\n[[upstream.allow]]\n\
+                 methods = [{methods}]\npath = '/open/{{*rest}}'\n{more}\n"
+            )
+        };
+        let to = "headers = { Destination = '/open/*' }";
+        for (methods, more, is_rule) in [
+            ("'PROPFIND', 'PUT'", "", true),
+            ("'PUT', 'MOVE'", "", false),
+            ("'COPY'", "", false),
+            ("'COPY'", "headers = { Depth = '0' }", false),
+            ("'COPY', 'MOVE'", to, true),
+        ] {
+            match read(&text(methods, more)) {
+                Ok(_) => assert!(is_rule, "{methods} {more}"),
+                Err(mistakes) => assert!(
+                    !is_rule && mistakes.contains("allow[#1].methods: has COPY or MOVE"),
+                    "{mistakes}"
+                ),
+            }
+        }
+    }
 }

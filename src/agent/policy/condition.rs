@@ -90,6 +90,12 @@ impl Conditions {
         !self.body.is_empty()
     }
 
+    /// Whether a header is asked for, be it that it may be missing.
+    #[must_use]
+    pub fn asks_for(&self, header: &HeaderName) -> bool {
+        self.header_names().any(|name| name == header)
+    }
+
     /// The headers that are asked for.
     pub(super) fn header_names(&self) -> impl Iterator<Item = &HeaderName> {
         self.headers.names()

@@ -2,24 +2,31 @@
 //!
 //! Whatever decides takes all of it, so that no part of it can be forgotten.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use http::header::{CONTENT_LENGTH, TRAILER};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Method};
 
+use super::path::{self, MAX_DECODINGS};
 use super::{Denied, GivenBody};
 use crate::forwarding::{is_plain_number, listed};
 
 /// Headers by which some frameworks let a request stand for another one: what was matched would not be
 /// what is done. Refused rather than removed, since without them the request means something else.
-const OVERRIDES: [&str; 5] = [
+const OVERRIDES: [&str; 7] = [
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
+    "x-original-method",
+    "x-original-uri",
     "x-original-url",
     "x-rewrite-url",
 ];
+/// Parameters of the query by which some frameworks do the same: Laravel, Symfony, Express and others go by the first, some
+/// interfaces of Google by the others.
+const OVERRIDING_PARAMETERS: [&str; 3] = ["_method", "x-http-method-override", "$httpmethod"];
 
 static NO_HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
 
@@ -63,6 +70,40 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Denied> {
         listed(headers, &TRAILER).iter().try_for_each(check_name)?;
     }
     check_length(headers)
+}
+
+/// Refuses parameters that ask for another method, in any reading of the query.
+pub(super) fn check_query(query: &str) -> Result<(), Denied> {
+    let mut text = Cow::Borrowed(query);
+    for _ in 0..=MAX_DECODINGS {
+        let names = text
+            .split(['&', ';'])
+            .filter_map(|piece| piece.split('=').next());
+        for name in names {
+            check_parameter(name)?;
+        }
+        if !text.contains('%') {
+            break;
+        }
+        let decoded = path::decode_leniently(text.as_bytes());
+        text = Cow::Owned(String::from_utf8_lossy(&decoded).into_owned());
+    }
+    Ok(())
+}
+
+fn check_parameter(name: &str) -> Result<(), Denied> {
+    let name = name.trim_start_matches([' ', '+']);
+    let overrides = OVERRIDING_PARAMETERS.into_iter();
+    let mut same = overrides.filter(|it| it.len() == name.len());
+    // PHP takes each of these for an underscore.
+    let fold = |byte: u8| match byte {
+        b'.' | b' ' | b'+' | b'[' | b'-' => b'_',
+        byte => byte.to_ascii_lowercase(),
+    };
+    match same.find(|it| it.bytes().map(fold).eq(name.bytes().map(fold))) {
+        Some(parameter) => Err(Denied::Override(parameter)),
+        None => Ok(()),
+    }
 }
 
 /// What is passed on has one length, in digits: programs differ in which of two they go by, even of two that are the
@@ -111,6 +152,7 @@ mod tests {
             "X-HTTP-Method-Override",
             "x-original-url",
             "X_Original_URL",
+            "X-Original-URI",
             "x_http-method",
         ] {
             let name: HeaderName = name.parse().unwrap();
@@ -123,6 +165,47 @@ mod tests {
         let name = HeaderName::from_static("x-originals-url");
         let headers = HeaderMap::from_iter([(name, HeaderValue::from_static("x"))]);
         assert_eq!(check(&headers), Ok(()));
+    }
+
+    #[test]
+    fn a_parameter_that_asks_for_another_method_is_refused_in_any_reading() {
+        for query in [
+            "_method=DELETE",
+            "a=b&_METHOD=DELETE",
+            "a=b;_method=put",
+            "_method",
+            "%5fmethod=DELETE",
+            "%255Fmethod=DELETE",
+            "%25255Fmethod=DELETE",
+            "a=b%26_method=DELETE",
+            "a=b%2526_method%253DDELETE",
+            "a=b%3B_method=DELETE",
+            "+_method=DELETE",
+            ".method=DELETE",
+            "[method=DELETE",
+            "X-HTTP-Method-Override=DELETE",
+            "$httpMethod=DELETE",
+            "%24httpMethod=DELETE",
+            "a=%zz&_method=DELETE",
+            "a=%ff%26_method=DELETE",
+        ] {
+            assert!(
+                matches!(check_query(query), Err(Denied::Override(_))),
+                "{query}"
+            );
+        }
+        for query in [
+            "",
+            "method=DELETE",
+            "a=_method",
+            "a_method=b",
+            "_methods=b",
+            "payment_method=card",
+            "_method[a]=b",
+            "a=%",
+        ] {
+            assert_eq!(check_query(query), Ok(()), "{query}");
+        }
     }
 
     #[test]

@@ -216,7 +216,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The same, where what is no escape stays as it is.
-fn decode_leniently(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn decode_leniently(bytes: &[u8]) -> Vec<u8> {
     let digit = |at: usize| bytes.get(at).and_then(|byte| hex_digit(*byte));
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -49,6 +49,9 @@ impl RuleSet {
     ) -> Result<&Arc<PlacedRule>, Denial> {
         let path = Readings::of(asked.path_and_query).map_err(Denied::Ambiguous)?;
         head::check(asked.headers)?;
+        if let Some(query) = asked.path_and_query.query() {
+            head::check_query(query)?;
+        }
         let mut reason = match path.has_encoded_slash() {
             true => Denied::Ambiguous(Ambiguity::EncodedSlash),
             false => Denied::NoRule,

@@ -12,12 +12,15 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 /// The deepest nesting: that of the strictest parser in wide use (.NET's `System.Text.Json`).
 const MAX_DEPTH: usize = 64;
 
+/// The largest number that JavaScript, and all who keep numbers as it does, can tell from its neighbours.
+const MAX_EXACT: u64 = (1 << 53) - 1;
+
 /// A value of a body.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Json {
     Null,
     Boolean(bool),
-    /// Written without fraction and exponent, and small enough for 64 bits.
+    /// Written without fraction and exponent, and small enough that no program rounds it.
     Integer(i64),
     /// Every other number, which programs round as they like.
     Number(f64),
@@ -34,6 +37,12 @@ impl Json {
         deserializer.end().ok()?;
         Some(value)
     }
+}
+
+/// A whole number as programs see it who keep it in a double.
+#[expect(clippy::cast_precision_loss, reason = "that is what it is for")]
+pub(super) const fn rounded(number: i64) -> f64 {
+    number as f64
 }
 
 /// Reads one value at this depth.
@@ -73,13 +82,17 @@ impl<'de> Visitor<'de> for Depth {
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<Json, E> {
-        Ok(Json::Integer(number))
+        Ok(match number.unsigned_abs() <= MAX_EXACT {
+            true => Json::Integer(number),
+            false => Json::Number(rounded(number)),
+        })
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<Json, E> {
         #[expect(clippy::cast_precision_loss, reason = "programs round it, too")]
         let rounded = || Json::Number(number as f64);
-        Ok(i64::try_from(number).map_or_else(|_| rounded(), Json::Integer))
+        let exact = i64::try_from(number).ok().filter(|_| number <= MAX_EXACT);
+        Ok(exact.map_or_else(rounded, Json::Integer))
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Json, E> {
@@ -160,12 +173,17 @@ mod tests {
     fn only_a_whole_number_that_is_written_so_is_one() {
         assert_eq!(Json::read(b"5"), Some(Json::Integer(5)));
         assert_eq!(Json::read(b"-5"), Some(Json::Integer(-5)));
+        let largest = Json::Integer((1 << 53) - 1);
+        assert_eq!(Json::read(b"9007199254740991"), Some(largest));
         for body in [
             "5.0",
             "5e0",
             "-0",
             "18446744073709551615",
             "99999999999999999999",
+            "9007199254740992",
+            "-9007199254740992",
+            "9223372036854775807",
         ] {
             let read = Json::read(body.as_bytes());
             assert!(matches!(read, Some(Json::Number(_))), "{body}: {read:?}");

@@ -12,6 +12,9 @@ use super::super::path::{self, MAX_DECODINGS, PlainPath};
 use super::super::pattern::{Values, fold};
 use super::{MAX_NAMED, optional, write_named};
 
+/// More parameters than services read: PHP and Tomcat stop at a thousand. Each is looked at in dozens of readings.
+const MAX_PARAMETERS: usize = 1000;
+
 /// The parameters that a query may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Query {
@@ -134,6 +137,9 @@ impl Query {
         for (text, is_first) in &texts {
             let ways = Way::all(*is_first);
             for (reading, way) in ways.flat_map(|way| readings(text).map(move |it| (it, way))) {
+                if way.pieces(reading).nth(MAX_PARAMETERS).is_some() {
+                    return Ok(());
+                }
                 let mut sent = Vec::new();
                 for piece in way.pieces(reading) {
                     let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
@@ -357,6 +363,18 @@ mod tests {
             let path_part = PlainPath::read(&asked).unwrap();
             let met = query.check_generously(path_part, asked.query().unwrap_or_default());
             assert_eq!(met.is_ok(), expected, "{path}: {met:?}");
+        }
+    }
+
+    #[test]
+    fn more_parameters_than_services_read_are_not_looked_at_and_fit_what_denies() {
+        let query = query(&[("expand", "all")]).folded();
+        for (count, expected) in [(MAX_PARAMETERS, false), (MAX_PARAMETERS + 1, true)] {
+            let many = vec!["a=b"; count].join("&");
+            let asked: PathAndQuery = format!("/?{many}").parse().unwrap();
+            let path = PlainPath::read(&asked).unwrap();
+            let met = query.check_generously(path, asked.query().unwrap());
+            assert_eq!(met.is_ok(), expected, "{count}");
         }
     }
 
