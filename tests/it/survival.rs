@@ -4,6 +4,7 @@ mod herd;
 mod load;
 mod resume;
 mod service;
+mod unsent;
 
 use std::convert::Infallible;
 use std::time::Duration;
