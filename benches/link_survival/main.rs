@@ -8,7 +8,7 @@
 //! error: a wrong status, a wrong length or a broken connection ends the run with a failure. `docs/performance.md`
 //! has the figures and tells how to read them.
 //!
-//! `BENCH_MODE=short` is for smoke, not for quoting; `RELAY_BINARY` and `AGENT_BINARY` measure other programs.
+//! `BENCH_MODE=short` is for smoke, not for quoting; `BENCH_PART=fairness` measures that alone; `RELAY_BINARY` and `AGENT_BINARY` measure other programs.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -26,6 +26,7 @@ mod cable;
 mod caller;
 #[path = "../relayed_calls/connections.rs"]
 mod connections;
+mod endless;
 #[path = "../relayed_calls/failure.rs"]
 mod failure;
 mod fairness;
@@ -84,18 +85,23 @@ fn settings() -> Settings {
 }
 
 fn measure(settings: &Settings) -> Result<(), Failure> {
+    let is_whole = std::env::var("BENCH_PART").map_or(true, |part| part != "fairness");
     println!("| what | measured | goal |");
     println!("|---|---|---|");
-    session_cost::measure(settings.session_bytes)?;
+    if is_whole {
+        session_cost::measure(settings.session_bytes)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Failure::because("start the load"))?;
     let relayed = Relayed::start()?;
     let measured = runtime.block_on(async {
-        resumed::measure(&relayed, settings.cuts).await?;
-        bulk::with_cuts(&relayed, settings.cut_bytes, settings.rounds).await?;
-        bulk::over_a_long_path(&relayed, settings.bulk_bytes / 4, settings.rounds).await?;
+        if is_whole {
+            resumed::measure(&relayed, settings.cuts).await?;
+            bulk::with_cuts(&relayed, settings.cut_bytes, settings.rounds).await?;
+            bulk::over_a_long_path(&relayed, settings.bulk_bytes / 4, settings.rounds).await?;
+        }
         fairness::beside_bulk(&relayed, settings.seconds).await?;
         fairness::beside_a_stalled_reader(&relayed, settings.seconds).await
     });

@@ -26,6 +26,8 @@ use crate::upstream;
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
 const RELAY_CONFIG: &str = "relay.toml";
+/// What the paths of calls over the link begin with.
+pub(crate) const LINKED: &str = "/c/bench/files";
 const AGENT_CONFIG: &str = "agent.toml";
 
 /// The relay to measure: `RELAY_BINARY`, else the one that `cargo bench` built.
@@ -103,7 +105,7 @@ impl Relayed {
 
     /// A caller of the relay.
     pub(crate) async fn caller(&self) -> Result<Caller, Failure> {
-        Caller::connect(self.callers(), "/c/bench/files", self.token()).await
+        Caller::connect(self.callers(), LINKED, self.token()).await
     }
 
     /// A caller that reaches the upstream by the path beside the link.
