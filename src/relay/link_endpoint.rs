@@ -10,6 +10,7 @@ mod control;
 mod holding;
 mod moving;
 mod refusal;
+mod turns;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -69,7 +70,7 @@ impl LinkEndpoint {
         Self {
             places: Places::new(limits.handshakes, limits.handshakes_per_address),
             turned_away: Arc::default(),
-            moves: Arc::default(),
+            moves: Arc::new(Moves::new(limits.handshakes)),
             shared,
         }
     }

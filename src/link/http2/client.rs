@@ -6,6 +6,8 @@
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[cfg(feature = "relay")]
+use std::task::{Context, Waker};
 use std::task::{Poll, ready};
 
 use bytes::Bytes;
@@ -111,6 +113,20 @@ impl LaneClient {
         let (head, received) = answer.into_parts();
         let tunnel = LaneTunnel::new(stream, received);
         Ok(Opened::Tunnel(Response::from_parts(head, ()), tunnel))
+    }
+
+    /// Whether the other side takes new calls, as far as it has said: not once it lets those under way end.
+    #[cfg(feature = "relay")]
+    #[must_use]
+    pub fn takes_calls(&self) -> bool {
+        match &mut *self.lock() {
+            State::Idle(_) => true,
+            State::Started(sender) => {
+                let polled = sender.poll_ready(&mut Context::from_waker(Waker::noop()));
+                !matches!(polled, Poll::Ready(Err(_)))
+            }
+            State::Broken => false,
+        }
     }
 
     /// Queues the head of a request. What is queued may leave at any time from then on.

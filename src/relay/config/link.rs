@@ -16,7 +16,7 @@ pub struct LinkConfig {
     pub max_age: Duration,
     /// When agents are asked to move to another relay process before this one stops.
     pub handover: Handover,
-    /// How long they get for it.
+    /// How long they get for it, where the next process keeps up with them.
     pub handover_time: Duration,
 }
 

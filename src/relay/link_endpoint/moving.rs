@@ -1,16 +1,20 @@
 //! Moves that the relay asks for: agents dial a new WebSocket before they leave the one in use.
 //!
 //! Because the WebSocket is old, the certificate has changed, or this relay is about to stop and another
-//! process takes over. Many agents are asked at once: each draws its own moment within the time it gets.
+//! process takes over. Where there is time, many agents are asked at once and each draws its own moment; when the relay
+//! is about to stop, each is asked when it is its turn ([`Turns`]).
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::turns::Turns;
 use super::{LinkEndpoint, chance, control};
 use crate::error_chain::chain;
 use crate::link::LinkHandle;
@@ -28,11 +32,13 @@ const CERTIFICATE_MOVE: Duration = Duration::from_secs(300);
 const AGE_MOVE: Duration = Duration::from_secs(10);
 /// By how much of itself the age limit differs from agent to agent.
 const AGE_SPREAD: u32 = 10;
+/// How often a link whose agent was asked is looked at: whether the agent takes its calls elsewhere now.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long it may take to see whether somebody listens on this machine.
 const PROBE: Duration = Duration::from_secs(1);
 
 /// What moves all links of a relay.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Moves {
     /// Ticks when the certificate changes.
     certificate: watch::Sender<()>,
@@ -40,12 +46,24 @@ pub(super) struct Moves {
     successor: watch::Sender<Option<bool>>,
     /// How many links there are to move.
     links: AtomicUsize,
+    /// Whose turn it is when this relay is about to stop.
+    turns: Turns,
 }
 
 /// A link that counts among those to move.
 pub(super) struct Counted<'a>(&'a AtomicUsize);
 
 impl Moves {
+    /// Of a relay that takes so many handshakes at once.
+    pub(super) fn new(handshakes: usize) -> Self {
+        Self {
+            certificate: watch::Sender::default(),
+            successor: watch::Sender::default(),
+            links: AtomicUsize::new(0),
+            turns: Turns::new(handshakes),
+        }
+    }
+
     /// Counts a link while it is held.
     pub(super) fn count(&self) -> Counted<'_> {
         self.links.fetch_add(1, Ordering::Relaxed);
@@ -79,7 +97,7 @@ impl LinkEndpoint {
             ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
         };
         let probe = TcpStream::connect(SocketAddr::new(loopback, address.port()));
-        let answered = tokio::time::timeout(PROBE, probe).await;
+        let answered = timeout(PROBE, probe).await;
         let found = matches!(answered, Ok(Ok(_)));
         self.moves.successor.send_replace(Some(found));
     }
@@ -123,16 +141,31 @@ impl LinkEndpoint {
             }
         };
         if moves && peer.has(MOVE) {
-            let least = config.handover_time / 2;
-            let most = (self.shared.config.drain_timeout / 2).max(least);
-            let within = self.time_for_all().clamp(least, most);
-            let asking = async {
-                ask(client, within).await;
-                // An agent that has moved closes this link by itself, as soon as its last call has ended.
-                std::future::pending::<()>().await;
-            };
-            // As long again as the shortest move for the dial itself, also when the agent does not answer.
-            let _ = tokio::time::timeout(within + least, asking).await;
+            self.move_in_turn(client).await;
+        }
+    }
+
+    /// Asks the agent to move when it is this link's turn; completes when it has moved, or had its time.
+    async fn move_in_turn(&self, client: &LaneClient) {
+        let config = &self.shared.config;
+        let (began, all) = (Instant::now(), config.link.handover_time);
+        // Half of the time for the turns, where the next relay keeps up, and half for the last to move.
+        let half = all / 2;
+        // As late as a turn may come: then nothing is left of the drain but that half.
+        let most = config.drain_timeout.saturating_sub(half).max(half);
+        let links = self.moves.links.load(Ordering::Relaxed);
+        let Some(turn) = self.moves.turns.next(links, half, most).await else {
+            return;
+        };
+        let deadline = (began + all).max(Instant::now() + half);
+        let mut moving = pin!(async {
+            ask(client, Duration::ZERO).await;
+            taken_elsewhere(client).await;
+        });
+        // The next one's turn comes when this one has moved; one that is slow keeps it up no longer than this.
+        if timeout(SLOW_HANDSHAKE, &mut moving).await.is_err() {
+            drop(turn);
+            let _ = timeout_at(deadline, moving).await;
         }
     }
 
@@ -140,6 +173,13 @@ impl LinkEndpoint {
     fn time_for_all(&self) -> Duration {
         let links = self.moves.links.load(Ordering::Relaxed);
         time_for(links, self.shared.config.limits.handshakes)
+    }
+}
+
+/// Completes when the agent takes no more calls on this link, because it has another: its calls under way end here.
+async fn taken_elsewhere(client: &LaneClient) {
+    while client.takes_calls() {
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -186,7 +226,7 @@ mod tests {
         let limit = Duration::from_secs(1_000);
         let mut ages = std::collections::BTreeSet::new();
         for _ in 0..100 {
-            let came_up = tokio::time::Instant::now();
+            let came_up = Instant::now();
             aged(limit).await;
             ages.insert(came_up.elapsed().as_secs());
         }
@@ -199,7 +239,7 @@ mod tests {
 
     #[test]
     fn links_count_while_they_are_held() {
-        let moves = Moves::default();
+        let moves = Moves::new(512);
         let one = moves.count();
         let two = moves.count();
         assert_eq!(moves.links.load(Ordering::Relaxed), 2);
