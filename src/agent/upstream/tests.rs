@@ -10,6 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::*;
 use crate::agent::addresses::ReachError;
@@ -203,6 +204,38 @@ async fn the_wish_for_a_websocket_says_nothing_of_a_body() {
     let next = get(&upstreams, "/", HeaderMap::new()).await.unwrap();
     assert_eq!(next.status(), StatusCode::FORBIDDEN);
     assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn what_an_upstream_says_of_a_body_as_it_opens_a_websocket_ends_here() {
+    // HTTP/2 would take it for the length of all that follows.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"\r\n\r\n") {
+            stream.read_buf(&mut heard).await.unwrap();
+        }
+        let heard = String::from_utf8(heard).unwrap();
+        let mut lines = heard.lines();
+        let key = lines.find_map(|line| line.strip_prefix("sec-websocket-key: "));
+        let accept = derive_accept_key(key.unwrap().as_bytes());
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {accept}\r\nContent-Length: 5\r\nX-Own: 1\r\n\r\n"
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let upstreams = upstreams(&url);
+    let permitted = permit("GET", "/");
+    let opened = upstreams.open_websocket(bare(&permitted, HeaderMap::new()));
+    let Ok(Websocket::Switched { headers, .. }) = opened.await else {
+        panic!("not switched");
+    };
+    let names: Vec<_> = headers.keys().collect();
+    assert_eq!(names, ["x-own"]);
 }
 
 /// An upstream that says the same whatever it is asked, and then waits.

@@ -274,6 +274,38 @@ async fn however_a_call_ends_its_line_says_what_its_caller_got() {
     }
 }
 
+#[tokio::test]
+async fn a_call_that_its_caller_gives_up_is_given_up_in_its_line() {
+    let service = Script::new(LINES).await;
+    let mute = Script::new(&[]).await;
+    let (agent, relay, token) = scene(&service, &mute).await;
+    let log = audit_file(agent.home());
+    for (number, (path, has_head, expected)) in [
+        (
+            "/patient/silent",
+            false,
+            "allowed null null unknown given-up",
+        ),
+        ("/patient/begun", true, "allowed null 200 known given-up"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut caller = Caller::http1(relay.home(), &token).await;
+        let (request, _) = request(&caller, &format!("GET {path}"));
+        let answer = caller.begin(request);
+        service.until_heard(number + 1).await;
+        let answer = match has_head {
+            true => Some(soon("the head", answer).await.unwrap()),
+            false => None,
+        };
+        // With its connection, and what there is of the answer.
+        drop((caller, answer));
+        wait_until("the line of the call", async || calls(&log).len() > number).await;
+        assert_eq!(summary(&last_call(&log)), expected, "{path}");
+    }
+}
+
 /// A relay and an agent before the service, and before others that do not answer.
 async fn scene(service: &Script, mute: &Script) -> (TestAgent, TestRelay, String) {
     let gone = nobody();
@@ -286,6 +318,8 @@ async fn scene(service: &Script, mute: &Script) -> (TestAgent, TestRelay, String
          max_body = '1 KiB'\nmax_response = '1 KiB'\nresponse_timeout = '5s'\n\
          [[upstream]]\nname = 'busy'\nurl = 'http://{service}'\n\
          [[upstream.allow]]\nmethods = ['GET']\npath = '/{{*rest}}'\nrate = '1/h'\n\
+         [[upstream]]\nname = 'patient'\nurl = 'http://{service}'\n\
+         [[upstream.allow]]\nmethods = ['GET']\npath = '/{{*rest}}'\n\
          [[upstream]]\nname = 'gone'\nurl = 'http://{gone}'\n\
          [[upstream.allow]]\nmethods = ['GET']\npath = '/x'\n\
          [[upstream]]\nname = 'mute'\nurl = 'https://{mute}'\nconnect_timeout = '1s'\n\

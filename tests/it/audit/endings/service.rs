@@ -27,6 +27,10 @@ pub(super) const LINES: &[(&str, Then)] = &[
     ("/other-protocol", SayAndCut("SSH-2.0-OpenSSH\r\n")),
     ("/silent", Wait),
     (
+        "/begun",
+        Say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"),
+    ),
+    (
         "/short",
         SayAndCut("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"),
     ),
