@@ -166,16 +166,23 @@ mod tests {
 
     /// The two ends of a connection: one that blocks, and one to be tried.
     fn pair() -> (std::net::TcpStream, LateTcp) {
+        pair_after(b"")
+    }
+
+    /// The same, after this was said and has come.
+    fn pair_after(said: &[u8]) -> (std::net::TcpStream, LateTcp) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let far = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut far = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (near, _) = listener.accept().unwrap();
+        far.write_all(said).unwrap();
+        let mut there = vec![0; said.len()];
+        while !said.is_empty() && near.peek(&mut there).unwrap() < said.len() {}
         (far, LateTcp::new(near))
     }
 
     #[tokio::test]
     async fn what_is_there_is_read_and_what_has_room_is_written_without_the_poller() {
-        let (mut far, mut near) = pair();
-        far.write_all(b"hello").unwrap();
+        let (mut far, mut near) = pair_after(b"hello");
         let mut room = [0; 5];
         near.read_exact(&mut room).await.unwrap();
         assert_eq!(&room, b"hello");
