@@ -10,8 +10,9 @@
 //! syncing, trying again, and the lines of calls that last.
 //!
 //! A slow disk must not hold up the links, which live on the runtime. After a write that took [`SLOW`], or a sync
-//! that did not come back within a second, the thread writes for the next [`SPELL`]: links so stand still for one write a
-//! minute at most. A disk that hangs mostly shows in a sync first.
+//! that did not come back within a second, the thread writes for a spell: a second, and twice as long each time the disk
+//! is slow again, up to [`LONGEST_SPELL`]. Links so stand still for one write now and then, on a slow disk once a minute at most.
+//! A disk that hangs mostly shows in a sync first.
 //!
 //! Whoever does not hang says so. The thread's write has not come back after [`HANGING`]: the runtime refuses calls until
 //! it does. The runtime's own write has not: the thread says in the log why the agent stands still, so that whoever finds
@@ -42,8 +43,10 @@ const LASTING: Duration = Duration::from_secs(10);
 /// A write to the page cache takes microseconds; one that takes so long waits for the disk. A link that stands still so
 /// long is not noticed.
 const SLOW: Duration = Duration::from_millis(20);
-/// How long the thread writes after a slow write.
-const SPELL: Duration = Duration::from_secs(60);
+/// How long the thread writes after a slow write: one that waited for what some other program wrote says little.
+const SPELL: Duration = Duration::from_secs(1);
+/// How long it writes where that happens again and again. A disk that was not slow for so long is trusted again.
+const LONGEST_SPELL: Duration = Duration::from_secs(60);
 /// A write that has not come back after this hangs: disks that spin up, and arrays that fail over, take less.
 const HANGING: Duration = Duration::from_secs(5);
 
@@ -69,6 +72,7 @@ pub(super) struct Desk {
 pub(super) struct Patience {
     pub(super) slow: Duration,
     pub(super) spell: Duration,
+    pub(super) longest_spell: Duration,
     pub(super) hanging: Duration,
 }
 
@@ -115,6 +119,8 @@ struct Pen {
     is_left_to_thread: bool,
     /// From when on the runtime may write; never without.
     runtime_from: Option<Instant>,
+    /// How long the thread wrote after the last slow write, if there was one.
+    spell: Option<Duration>,
     /// Calls are refused because the thread's write does not come back.
     hang: Option<Hang>,
     /// The thread has said that the runtime's write does not come back.
@@ -170,8 +176,17 @@ impl Patience {
     pub(super) const USUAL: Self = Self {
         slow: SLOW,
         spell: SPELL,
+        longest_spell: LONGEST_SPELL,
         hanging: HANGING,
     };
+
+    /// How long the thread writes this time, when it wrote for so long last, and the disk was well for so long since.
+    pub(super) fn spell_after(&self, last: Option<Duration>, well_for: Duration) -> Duration {
+        match last {
+            Some(last) if well_for < self.longest_spell => (last * 2).min(self.longest_spell),
+            Some(_) | None => self.spell,
+        }
+    }
 }
 
 impl Desk {
@@ -195,6 +210,7 @@ impl Desk {
                     alarm: None,
                     is_left_to_thread: false,
                     runtime_from: None,
+                    spell: None,
                     hang: None,
                     is_told: false,
                 },
@@ -287,9 +303,10 @@ impl Desk {
         let Some(took) = stopwatch.waited(self.patience.slow) else {
             return;
         };
-        let is_first = self.mistrust();
-        if is_first && hand == Hand::Runtime {
-            let spell = self.patience.spell;
+        let spell = self.mistrust();
+        if let Some(spell) = spell
+            && hand == Hand::Runtime
+        {
             tracing::warn!(
                 ?took,
                 "a write to the audit log was slow; for the next {spell:?} a thread of its own writes it"
@@ -297,15 +314,19 @@ impl Desk {
         }
     }
 
-    /// The disk is slow: the thread writes for a while. Tells whether it did not do so already.
-    pub(super) fn mistrust(&self) -> bool {
+    /// The disk is slow: the thread writes for a while. Tells for how long, if it did not do so already.
+    pub(super) fn mistrust(&self) -> Option<Duration> {
         let now = Instant::now();
         let mut state = self.lock();
         state.health.slow_writes += 1;
-        let from = &mut state.pen.runtime_from;
-        let is_first = from.is_some_and(|from| from <= now);
-        *from = from.map(|_| now + self.patience.spell);
-        is_first
+        let pen = &mut state.pen;
+        let from = pen.runtime_from?;
+        let spell = self
+            .patience
+            .spell_after(pen.spell, now.saturating_duration_since(from));
+        pen.spell = Some(spell);
+        pen.runtime_from = Some(now + spell);
+        (from <= now).then_some(spell)
     }
 
     /// The log is open, and taken calls in from now on. `runtime_may` write, unless each write waits for the disk.

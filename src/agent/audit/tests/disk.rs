@@ -71,6 +71,7 @@ async fn after_a_slow_write_the_thread_writes_for_a_while() {
     let gate = Gate::default();
     let mut patience = Patience {
         slow: Duration::from_millis(300),
+        spell: DEADLINE,
         ..never_slow()
     };
     let audit = place.start_with(&gate, patience).await;
@@ -95,6 +96,29 @@ async fn after_a_slow_write_the_thread_writes_for_a_while() {
     assert_eq!(gate.passed().last(), Some(&By::Runtime));
     audit.stop();
     place.verify().unwrap();
+}
+
+#[test]
+fn a_disk_that_is_slow_again_and_again_is_left_to_the_thread_for_longer_until_it_was_well_for_long()
+{
+    let desk = Desk::new(Patience::USUAL);
+    assert_eq!(desk.mistrust(), None, "nothing is open");
+    desk.well(true);
+    let seconds = |spell: Option<Duration>| spell.map(|spell| spell.as_secs());
+    assert_eq!(seconds(desk.mistrust()), Some(1));
+    assert_eq!(desk.mistrust(), None, "the thread writes already");
+    let usual = Patience::USUAL;
+    let mut spell = usual.spell_after(None, Duration::ZERO);
+    let spells: Vec<_> = (0..8)
+        .map(|_| {
+            let this = spell;
+            spell = usual.spell_after(Some(spell), usual.longest_spell / 2);
+            this.as_secs()
+        })
+        .collect();
+    assert_eq!(spells, [1, 2, 4, 8, 16, 32, 60, 60]);
+    let calm = usual.spell_after(Some(spell), usual.longest_spell);
+    assert_eq!(calm, usual.spell);
 }
 
 #[tokio::test]
