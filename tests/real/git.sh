@@ -73,7 +73,8 @@ same_commit() { [ "$(git -C "$1" rev-parse main)" = "$(git -C "$2" rev-parse mai
 
 serve_repository
 start_relay
-upstream git web "$web"
+# A busy machine packs for minutes before it says anything.
+upstream git web "$web" 'response_timeout = "10m"'
 start_agent git
 connect git
 
