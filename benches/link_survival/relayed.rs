@@ -28,7 +28,8 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 const RELAY_CONFIG: &str = "relay.toml";
 /// What the paths of calls over the link begin with.
 pub(crate) const LINKED: &str = "/c/bench/files";
-const AGENT_CONFIG: &str = "agent.toml";
+/// The file of the agent's configuration.
+pub(crate) const AGENT_CONFIG: &str = "agent.toml";
 
 /// The relay to measure: `RELAY_BINARY`, else the one that `cargo bench` built.
 pub(crate) fn relay_binary() -> OsString {
@@ -210,9 +211,29 @@ fn relay_configuration(
 fn agent_configuration(here: &Path, upstream: SocketAddr) -> String {
     let here = here.display();
     format!(
-        "state_dir = '{here}/agent-state'\n[admin]\nsocket = '{here}/agent.sock'\n\
-         [log]\nlevel = 'warn'\n[network]\nproxy = 'none'\n\
-         [[upstream]]\nname = 'files'\nurl = 'http://{upstream}'\nmax_in_flight = 1024\n\
-         [[upstream.allow]]\nmethods = ['GET', 'POST']\npath = '/{{*rest}}'\n"
+        r#"state_dir = "{here}/agent-state"
+
+[admin]
+socket = "{here}/agent.sock"
+
+[log]
+level = "warn"
+
+[network]
+proxy = "none"
+
+[[upstream]]
+name = "files"
+url = "http://{upstream}"
+max_in_flight = 1024
+
+[[upstream.allow]]
+methods = ["GET"]
+path = "/{{name}}"
+
+[[upstream.allow]]
+methods = ["GET", "POST"]
+path = "/{{*rest}}"
+"#
     )
 }

@@ -9,7 +9,10 @@ use std::task::{Context, Poll};
 use std::thread;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{
+    ACCEPT_RANGES, CONNECTION, CONTENT_TYPE, ETAG, HeaderName, LAST_MODIFIED, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_KEY, SERVER, UPGRADE,
+};
 use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::{Body, Frame, Incoming};
@@ -22,6 +25,15 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 /// The length of `/small`.
 pub(crate) const SMALL: usize = 1024;
 static BLOCK: [u8; 65536] = [7; 65536];
+/// What a server of files says beside a length and the time.
+const HEAD: [(HeaderName, &str); 6] = [
+    (SERVER, "upstream/1.0"),
+    (CONTENT_TYPE, "application/octet-stream"),
+    (LAST_MODIFIED, "Thu, 01 Jan 2026 00:00:00 GMT"),
+    (ETAG, "\"6955b900-400\""),
+    (ACCEPT_RANGES, "bytes"),
+    (CONNECTION, "keep-alive"),
+];
 
 /// Serves in a thread of its own until the bench ends; at this address.
 pub(crate) fn start() -> io::Result<SocketAddr> {
@@ -85,7 +97,13 @@ async fn answer(
             count(request.into_body()).await.to_string().into(),
         )),
     };
-    Ok(Response::new(body))
+    let mut response = Response::new(body);
+    for (name, value) in HEAD {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    Ok(response)
 }
 
 /// Opens a WebSocket, without a look at its frames.

@@ -7,8 +7,8 @@
 //!
 //! `RELAY_BINARY` and `AGENT_BINARY` are the programs that are trained. They write down what they did when they end. Their
 //! counts become part of the release, so a wrong answer ends the run with a failure. With `TRAINING_LOAD=start` they are
-//! started and linked, and carry one call: what a program does that has nothing to do. With `TRAINING_LOAD=administer` another
-//! connection is accepted while they run.
+//! started and linked, and carry a call or two: what a program does that has nothing to do. With `TRAINING_LOAD=administer` another
+//! connection is accepted while they run, and the agent is asked how it is.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -39,7 +39,8 @@ mod relayed;
 #[path = "../link_survival/upstream.rs"]
 mod upstream;
 
-use std::process::ExitCode;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -89,15 +90,30 @@ fn train() -> Result<(), Failure> {
     relayed.end(PATIENCE)
 }
 
+/// Asks the agent how it is, as administrators and monitors do.
+fn ask_agent(folder: &Path) -> Result<(), Failure> {
+    let asked = Command::new(relayed::agent_binary())
+        .args(["status", "--config"])
+        .arg(folder.join(relayed::AGENT_CONFIG))
+        .stdout(Stdio::null())
+        .status()
+        .map_err(Failure::because("ask the agent how it is"))?;
+    // Its exit status tells how the agent is; an upstream that nobody has called yet is no failure of the load.
+    println!("the agent is asked how it is: {asked}");
+    Ok(())
+}
+
 async fn load(relayed: &Relayed) -> Result<(), Failure> {
     let kind = std::env::var("TRAINING_LOAD");
     if kind.is_ok() {
-        println!("start, and one call");
+        println!("start, and a call of either kind of caller");
         relayed.caller().await?.small().await?;
+        raw::call(relayed.callers(), relayed.token()).await?;
         if kind.is_ok_and(|kind| kind == "administer") {
             println!("another connection");
             relayed::connect(relayed.folder(), "another")?;
             relayed::wait_for_links(relayed.folder(), 2)?;
+            ask_agent(relayed.folder())?;
         }
         return Ok(());
     }

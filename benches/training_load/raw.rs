@@ -68,7 +68,8 @@ async fn send(
         .await
         .map_err(Failure::because("connect as a caller"))?;
     let head = format!(
-        "GET /c/bench/files{path} HTTP/1.1\r\nHost: {relay}\r\nRelay-Authorization: Bearer {token}\r\n{more}\r\n"
+        "GET /c/bench/files{path} HTTP/1.1\r\nHost: {relay}\r\nUser-Agent: training\r\nAccept: */*\r\n\
+         Relay-Authorization: Bearer {token}\r\n{more}\r\n"
     );
     stream
         .write_all(head.as_bytes())
