@@ -162,8 +162,9 @@ impl LinkEndpoint {
             ask(client, Duration::ZERO).await;
             taken_elsewhere(client).await;
         });
-        // The next one's turn comes when this one has moved; one that is slow keeps it up no longer than this.
-        if timeout(SLOW_HANDSHAKE, &mut moving).await.is_err() {
+        // The next one's turn comes when this one has moved: where the next relay is slow, no more are at once. An agent
+        // that is not heard keeps it up no longer than it would have had.
+        if timeout(half, &mut moving).await.is_err() {
             drop(turn);
             let _ = timeout_at(deadline, moving).await;
         }
