@@ -15,36 +15,32 @@
 //! A record that cannot be read stops its own connection only; files that are not ours are left
 //! alone. All functions but [`off_thread`] block on the disk; asynchronous callers go through it.
 
+mod error;
 mod keys;
+mod lock;
 mod place;
 mod record;
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::Flock;
 
+pub use error::StateError;
 pub use keys::{HeldKey, HeldKeys, RotationStep};
 pub use place::Machine;
 pub use record::{ConnectionRecord, RecordError, Standing};
 
-use crate::atomic_file::{self, AtomicFileError, DirectoryError};
-use crate::identity::key_file::{self, KeyFileError};
+use crate::atomic_file;
+use crate::identity::key_file;
 use crate::identity::{ConnectionId, SigningKey};
 
 /// The longest record that is read: ten times what the longest names and texts amount to.
 const MAX_RECORD_LENGTH: usize = 64 * 1024;
-/// The last second that RFC 3339 has words for.
-const LAST_SECOND: u64 = 253_402_300_799;
 /// Records and keys are the daemon's alone.
 const FILE_MODE: u32 = 0o600;
-/// The longest process id, with room to spare.
-const MAX_PROCESS_ID_LENGTH: u64 = 32;
 
 /// The state directory, held by this process alone.
 #[derive(Debug)]
@@ -73,76 +69,6 @@ pub struct Damaged {
     pub error: StateError,
 }
 
-/// Why the state directory, or something in it, cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// Not there, not ours, or open to others.
-    #[error("the state directory cannot be used")]
-    Directory(#[source] DirectoryError),
-    /// Another daemon, or another `agent accept`, holds it.
-    #[error("the state directory {path:?} is in use by process {holder}")]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-        /// The process id that the holder wrote down; `unknown` before it has.
-        holder: String,
-    },
-    /// The lock file or the directory could not be opened or listed.
-    #[error("could not open {path:?}")]
-    Open {
-        /// What was to be opened.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: io::Error,
-    },
-    /// A file could not be read or written.
-    #[error("the state could not be read or written")]
-    File(#[source] AtomicFileError),
-    /// A record is damaged, or newer than this program.
-    #[error("the record {path:?} cannot be used")]
-    Record {
-        /// The record's file.
-        path: PathBuf,
-        /// Why, and what to do.
-        source: RecordError,
-    },
-    /// A record could not be put into its text form.
-    #[error("a record could not be encoded")]
-    Encode(#[source] serde_json::Error),
-    /// The identity key could not be read or made.
-    #[error("the identity key of the connection cannot be used")]
-    Key(#[source] KeyFileError),
-    /// There is a record, and its key is gone.
-    #[error(
-        "the identity key {path:?} is missing; restore it from a backup, or remove the connection and accept a new invitation"
-    )]
-    KeyMissing {
-        /// Where the key should be.
-        path: PathBuf,
-    },
-    /// It was handed over to another machine.
-    #[error(
-        "the connections were handed over to another machine by agent export at {}",
-        humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs((*at).min(LAST_SECOND)))
-    )]
-    Exported {
-        /// When, in Unix seconds.
-        at: u64,
-    },
-    /// It was used on another machine last.
-    #[error("the state directory is that of another machine")]
-    OtherMachine,
-    /// What says where the state belongs is damaged.
-    #[error("{path:?} is damaged; delete it, if this machine is the one that the state belongs to")]
-    Place {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The thread that worked on the disk did not finish.
-    #[error("the work on the state directory was broken off")]
-    BrokenOff,
-}
-
 /// Does `work` on a thread that may block, so that links and calls go on meanwhile.
 ///
 /// # Errors
@@ -164,7 +90,7 @@ impl StateDirectory {
     /// [`StateError::Directory`], whose text names the remedy; [`StateError::InUse`].
     pub fn open(path: &Path) -> Result<Self, StateError> {
         atomic_file::create_private_directory(path).map_err(StateError::Directory)?;
-        let lock = lock(path)?;
+        let lock = lock::take(path)?;
         let state = Self::open_beside(path)?;
         state.hold(lock);
         Ok(state)
@@ -190,7 +116,7 @@ impl StateDirectory {
     /// # Errors
     /// [`StateError::InUse`] while another process holds it.
     pub fn lock_now(&self) -> Result<(), StateError> {
-        self.hold(lock(&self.path)?);
+        self.hold(lock::take(&self.path)?);
         Ok(())
     }
 
@@ -303,47 +229,6 @@ impl StateDirectory {
 pub fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
-}
-
-/// Takes the lock, and writes this process's id into it for whoever comes second.
-fn lock(directory: &Path) -> Result<Flock<File>, StateError> {
-    let path = directory.join("lock");
-    let open_error = |source| StateError::Open {
-        path: path.clone(),
-        source,
-    };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(FILE_MODE)
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
-        .open(&path)
-        .map_err(open_error)?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
-            let text = format!("{}\n", std::process::id());
-            lock.set_len(0)
-                .and_then(|()| lock.rewind())
-                .and_then(|()| lock.write_all(text.as_bytes()))
-                .map_err(open_error)?;
-            Ok(lock)
-        }
-        Err((file, Errno::EWOULDBLOCK)) => {
-            let mut text = String::new();
-            let read = file.take(MAX_PROCESS_ID_LENGTH).read_to_string(&mut text);
-            let holder = match (read, text.trim()) {
-                (Ok(_), id) if id.parse::<u32>().is_ok() => id.to_owned(),
-                _ => "unknown".to_owned(),
-            };
-            Err(StateError::InUse {
-                path: directory.to_owned(),
-                holder,
-            })
-        }
-        Err((_, errno)) => Err(open_error(errno.into())),
-    }
 }
 
 #[cfg(test)]
