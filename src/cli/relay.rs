@@ -20,7 +20,10 @@ use super::daemon::Daemon;
 use super::documentation;
 use super::exit_code::{ExitCode, Failure};
 use super::output::note;
-use crate::relay::config;
+use crate::error_chain::chain;
+use crate::link::tls::TlsError;
+use crate::link::tls::server::ServerTls;
+use crate::relay::config::{self, TlsMode};
 
 /// Runs one command.
 ///
@@ -36,7 +39,7 @@ pub async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Activate { name } => connections::activate(&relay()?, &name).await,
         Command::Deactivate { name } => connections::deactivate(&relay()?, &name).await,
         Command::Revoke { name } => connections::revoke(&relay()?, &name).await,
-        Command::Remove { name } => connections::remove(&relay()?, &name).await,
+        Command::Remove { name, yes } => connections::remove(&relay()?, &name, yes).await,
         Command::Status(show) => show.carry_out(&relay()?).await,
         Command::Invitation(InvitationCommand::Reissue { name }) => {
             connections::reissue(&relay()?, &name).await
@@ -49,7 +52,10 @@ pub async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Token(TokenCommand::Revoke { id }) => tokens::revoke(&relay()?, &id).await,
         Command::LogLevel(change) => change.carry_out(&relay()?).await,
         Command::Config(ConfigCommand::Check) => {
-            serve::read(config)?;
+            let config = serve::read(config)?;
+            if let TlsMode::Files { certificate, key } = &config.tls {
+                ServerTls::from_files(certificate, key).map_err(|error| unusable(&error))?;
+            }
             note("The configuration has no mistakes.\n");
             Ok(())
         }
@@ -62,6 +68,15 @@ pub async fn execute(arguments: Arguments) -> Result<(), Failure> {
 }
 
 /// The running relay: by its socket, else by what the configuration says of it.
+/// Files that the configuration names, and that are not what they should be.
+fn unusable(error: &TlsError) -> Failure {
+    Failure::new(
+        ExitCode::Configuration,
+        format!("[tls] certificate and key cannot be used: {}", chain(error)),
+        "Name PEM files that the user relay can read, and look at the modes of their directories.",
+    )
+}
+
 fn daemon(config: Option<&Path>, socket: Option<&Path>) -> Result<Daemon, Failure> {
     let socket = match socket {
         Some(socket) => socket.to_owned(),
@@ -114,6 +129,7 @@ mod tests {
             "relay activate n",
             "relay deactivate n",
             "relay remove n",
+            "relay remove n --yes",
             "relay revoke n",
             "relay status --json",
             "relay status --watch --interval 5s",

@@ -56,6 +56,9 @@ pub(super) enum Command {
     Remove {
         /// The connection.
         name: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
     /// Show how the relay is: whether all is well, and what to do otherwise.
     Status(Show),

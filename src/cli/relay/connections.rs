@@ -1,5 +1,6 @@
 //! `relay initiate`, `connections`, `activate`, `deactivate`, `remove`, `invitation`.
 
+use std::io::{self, IsTerminal as _};
 use std::time::SystemTime;
 
 use http::Method;
@@ -9,7 +10,7 @@ use super::arguments::Initiate;
 use crate::cli::age;
 use crate::cli::daemon::{Daemon, url_encode};
 use crate::cli::exit_code::Failure;
-use crate::cli::output::{note, print, print_json, printable, table};
+use crate::cli::output::{confirm, note, print, print_json, printable, table};
 use crate::relay::api::views::{ConnectionView, ConnectionsView, IssuedView};
 
 pub(super) async fn initiate(relay: &Daemon, initiate: Initiate) -> Result<(), Failure> {
@@ -63,7 +64,16 @@ pub(super) async fn deactivate(relay: &Daemon, name: &str) -> Result<(), Failure
     Ok(())
 }
 
-pub(super) async fn remove(relay: &Daemon, name: &str) -> Result<(), Failure> {
+/// Asks on a terminal only: who is no person is not asked, as with `agent remove`.
+pub(super) async fn remove(relay: &Daemon, name: &str, yes: bool) -> Result<(), Failure> {
+    if !yes && io::stdin().is_terminal() {
+        let name = printable(name);
+        let question = format!(
+            "Remove the connection {name} with its tokens? It cannot be undone; a new one needs a new invitation."
+        );
+        let refused = "nothing was removed, because you did not say yes";
+        confirm(&question, refused, "")?;
+    }
     let target = format!("/v1/connections/{}", url_encode(name));
     let view: ConnectionView = relay.ask(Method::DELETE, &target, None).await?;
     let told = match (&view.far_side, view.link.status.as_str()) {
