@@ -13,6 +13,7 @@ mod look;
 mod mistake;
 mod nearest;
 mod section;
+mod syntax;
 mod tree;
 
 use std::ffi::OsString;
@@ -186,13 +187,13 @@ mod tests {
         let text = mistakes.to_string();
         let base = directory.path().display();
         for line in [
-            format!("{base}/main.toml: portt: is not a known key; did you mean port?"),
-            format!("{base}/main.toml: wait: is not a duration; write for instance \"10s\" or \"5m\""),
-            format!("{base}/main.toml: upstream[jira].url: is missing; add it"),
-            format!("{base}/main.toml: upstream[#2].name: is missing; add it"),
-            format!("{base}/main.toml: upstream[#2].url: is missing; add it"),
-            format!("{base}/main.d/x.toml: mode: is none of the choices; write one of slow, slower"),
-            format!("{base}/main.d/x.toml: count: is out of range; write a number from 1 to 10"),
+            format!("{base}/main.toml: line 2: portt: is not a known key; did you mean port?"),
+            format!("{base}/main.toml: line 1: wait: is not a duration; write for instance \"10s\" or \"5m\""),
+            format!("{base}/main.toml: line 3: upstream[jira].url: is missing; add it"),
+            format!("{base}/main.toml: line 5: upstream[#2].name: is missing; add it"),
+            format!("{base}/main.toml: line 5: upstream[#2].url: is missing; add it"),
+            format!("{base}/main.d/x.toml: line 1: mode: is none of the choices; write one of slow, slower"),
+            format!("{base}/main.d/x.toml: line 2: count: is out of range; write a number from 1 to 10"),
             "environment variable AGENT__NETWORK__PROXXY: network.proxxy: is not a known key; did you mean proxy?"
                 .to_owned(),
         ] {
@@ -210,8 +211,14 @@ mod tests {
         ]);
         let mistakes = read_in(directory.path(), &[], |_| Some(())).unwrap_err();
         let text = mistakes.to_string();
-        assert!(text.contains("main.toml: line 2, column "), "{text}");
-        assert!(text.contains("x.toml: line 1, column "), "{text}");
+        assert!(
+            text.contains("main.toml: line 2: has a text that does not end"),
+            "{text}"
+        );
+        assert!(
+            text.contains("x.toml: line 1: has a value that is no number"),
+            "{text}"
+        );
         assert!(!text.contains("hunter2"), "{text}");
         assert_eq!(mistakes.iter().count(), 2, "{text}");
     }
@@ -265,7 +272,7 @@ mod tests {
         .unwrap_err()
         .to_string();
         assert!(
-            text.contains("x.toml: network: is a text here and a table in"),
+            text.contains("x.toml: line 1: network: is a text here and a table in"),
             "{text}"
         );
     }

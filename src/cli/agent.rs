@@ -2,6 +2,7 @@
 
 mod accept;
 mod audit;
+mod check;
 mod connections;
 mod doctor;
 mod invitation;
@@ -87,7 +88,7 @@ enum Command {
     Reload,
     /// Questions about the configuration
     #[command(subcommand)]
-    Config(operation::Config),
+    Config(check::Config),
     /// Print completions for a shell
     Completions {
         /// The shell

@@ -150,7 +150,8 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let problem = self.problem.trim_end_matches('.');
         if self.remedy.is_empty() {
-            write!(f, "{problem}.")
+            let stop = if problem.ends_with('?') { "" } else { "." };
+            write!(f, "{problem}{stop}")
         } else {
             write!(f, "{problem}. {}", self.remedy)
         }

@@ -10,8 +10,9 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use config::{ConfigError, Environment, FileFormat, Source as _};
+use config::{Environment, FileFormat, Source as _};
 
+use super::syntax::{self, Wrong};
 use super::tree::{Node, Origin, Table, Value};
 use super::{Mistake, Mistakes, Section, Sources};
 
@@ -35,7 +36,7 @@ impl Document {
     ) -> Self {
         let mut document = Self {
             table: Table::new(),
-            main: Origin::File(sources.file.into()),
+            main: Origin::File(sources.file.into(), None),
             mistakes: RefCell::default(),
         };
         document.lay_over_file(sources.file, sources.file_may_be_absent);
@@ -96,8 +97,8 @@ impl Document {
     }
 
     fn lay_over_file(&mut self, path: &Path, may_be_absent: bool) {
-        let text = match read_bounded(path) {
-            Ok(text) => text,
+        let bytes = match read_bounded(path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if !may_be_absent {
                     let remedy = "create the file, or name the right one";
@@ -106,19 +107,43 @@ impl Document {
                 return;
             }
             Err(error) => {
-                let remedy = "make it a text file that the program's user may read";
+                let kind = error.kind();
+                let remedy = if kind == io::ErrorKind::PermissionDenied {
+                    "run this as root, and let the daemon's group read it: chgrp and chmod 0640"
+                } else if kind == io::ErrorKind::IsADirectory {
+                    "name a file"
+                } else {
+                    "make it a text file of a usual size"
+                };
                 return self.note_file(path, format!("cannot be read: {error}"), remedy);
             }
         };
-        let origin = Origin::File(path.into());
-        match config::File::from_str(&text, FileFormat::Toml).collect() {
+        let text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let line = syntax::line_of_byte(error.as_bytes(), error.utf8_error().valid_up_to());
+                return self.note(Mistake {
+                    origin: path.display().to_string(),
+                    line: Some(line),
+                    key: String::new(),
+                    problem: "is not UTF-8".to_owned(),
+                    remedy: "save the file in that encoding".to_owned(),
+                });
+            }
+        };
+        match parse(path, &text) {
             Ok(table) => {
-                for (key, value) in table {
-                    let node = Node::of(value, &origin);
+                for (key, node) in table {
                     lay_over(&mut self.table, &key, key.clone(), node, &self.mistakes);
                 }
             }
-            Err(error) => self.note_file(path, syntax_problem(&error), "correct the TOML syntax"),
+            Err(wrong) => self.note(Mistake {
+                origin: path.display().to_string(),
+                line: Some(wrong.line),
+                key: String::new(),
+                problem: wrong.problem,
+                remedy: wrong.remedy,
+            }),
         }
     }
 
@@ -139,6 +164,7 @@ impl Document {
                 }
                 Err(_) => self.note(Mistake {
                     origin: format!("environment variable {name}"),
+                    line: None,
                     key: String::new(),
                     problem: "is not UTF-8".to_owned(),
                     remedy: "write it in UTF-8".to_owned(),
@@ -173,6 +199,7 @@ impl Document {
     fn note_file(&self, path: &Path, problem: String, remedy: &str) {
         self.note(Mistake {
             origin: path.display().to_string(),
+            line: None,
             key: String::new(),
             problem,
             remedy: remedy.to_owned(),
@@ -203,12 +230,14 @@ fn lay_over(
         (Value::Array(under), Value::Array(over)) if both_append => under.extend(over),
         (Value::Table(_), other) => mistakes.borrow_mut().push(Mistake {
             origin: over.origin.to_string(),
+            line: over.origin.line(),
             key: path,
             problem: format!("is {} here and a table in {}", other.kind(), under.origin),
             remedy: "give it one form in both".to_owned(),
         }),
         (other, Value::Table(_)) => mistakes.borrow_mut().push(Mistake {
             origin: over.origin.to_string(),
+            line: over.origin.line(),
             key: path,
             problem: format!("is a table here and {} in {}", other.kind(), under.origin),
             remedy: "give it one form in both".to_owned(),
@@ -222,39 +251,26 @@ fn lay_over(
     }
 }
 
-/// A text file of at most [`MAX_FILE_LENGTH`].
-fn read_bounded(path: &Path) -> io::Result<String> {
+/// What a file of at most [`MAX_FILE_LENGTH`] holds.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
-    let mut text = String::new();
-    let length = file.take(MAX_FILE_LENGTH + 1).read_to_string(&mut text)?;
+    let mut bytes = Vec::new();
+    let length = file.take(MAX_FILE_LENGTH + 1).read_to_end(&mut bytes)?;
     if length as u64 > MAX_FILE_LENGTH {
         let problem = format!("it is larger than {MAX_FILE_LENGTH} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
     }
-    Ok(text)
+    Ok(bytes)
 }
 
-/// The place and the reason of a syntax error, without the line itself, which may hold a secret.
-fn syntax_problem(error: &ConfigError) -> String {
-    let text = error.to_string();
-    let mut lines = text.lines();
-    let place = lines
-        .next()
-        .and_then(|line| line.split_once(" at "))
-        .map(|(_, place)| place);
-    let is_picture = |line: &str| {
-        let line = line.trim_start();
-        line.starts_with('|')
-            || line
-                .split_once(" | ")
-                .is_some_and(|(n, _)| n.parse::<u32>().is_ok())
-    };
-    let reason = lines
-        .filter(|line| !is_picture(line))
-        .collect::<Vec<_>>()
-        .join(", ");
-    match place {
-        Some(place) => format!("{place}: {reason}"),
-        None => "is not TOML".to_owned(),
-    }
+/// The tables that a text holds, each value with its line.
+fn parse(path: &Path, text: &str) -> Result<Table, Wrong> {
+    let origin = Origin::File(path.into(), None);
+    let collected = config::File::from_str(text, FileFormat::Toml).collect();
+    let nodes = collected.into_iter().flatten();
+    let mut table: Table = nodes
+        .map(|(key, value)| (key, Node::of(value, &origin)))
+        .collect();
+    syntax::note_lines(text, &mut table)?;
+    Ok(table)
 }

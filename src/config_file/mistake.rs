@@ -7,6 +7,8 @@ use std::fmt;
 pub struct Mistake {
     /// The file's path, or `environment variable NAME`.
     pub origin: String,
+    /// The line of the file, from 1, where it is known.
+    pub line: Option<usize>,
     /// The key from the top, such as `upstream[jira].url`; empty for the file as a whole.
     pub key: String,
     /// What is wrong, to be read after the key: "is missing".
@@ -18,6 +20,9 @@ pub struct Mistake {
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.origin)?;
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }
@@ -30,7 +35,7 @@ impl fmt::Display for Mistake {
 pub struct Mistakes(Vec<Mistake>);
 
 impl Mistakes {
-    /// Sorts the mistakes by file and key and drops repetitions.
+    /// Sorts the mistakes by file and line and drops repetitions.
     pub(super) fn new(mut mistakes: Vec<Mistake>) -> Self {
         mistakes.sort();
         mistakes.dedup();
@@ -43,7 +48,7 @@ impl Mistakes {
         self.0.is_empty()
     }
 
-    /// The mistakes, sorted by file and key.
+    /// The mistakes, sorted by file and line.
     pub fn iter(&self) -> impl Iterator<Item = &Mistake> {
         self.0.iter()
     }

@@ -125,16 +125,24 @@ impl<'a> Section<'a> {
         default: Duration,
         range: RangeInclusive<Duration>,
     ) -> Duration {
-        let Some(text) = self.optional_string(key) else {
+        let Some(node) = self.node(key) else {
             return default;
         };
-        match humantime::parse_duration(&text) {
+        let Some(text) = node.value.as_text() else {
+            let form = "a duration with its unit in quotes, for instance \"10s\" or \"5m\"";
+            return self.wrong_kind(key, node, form).unwrap_or(default);
+        };
+        match humantime::parse_duration(text) {
             Ok(duration) if range.contains(&duration) => return duration,
             Ok(_) => {
                 let least = humantime::format_duration(*range.start());
                 let most = humantime::format_duration(*range.end());
                 let remedy = format!("write a duration from \"{least}\" to \"{most}\"");
                 self.mistake(key, "is out of range", remedy);
+            }
+            Err(_) if text.trim().parse::<u64>().is_ok() => {
+                let remedy = "write for instance \"10s\" or \"5m\"";
+                self.mistake(key, "has no unit", remedy);
             }
             Err(_) => {
                 let remedy = "write for instance \"10s\" or \"5m\"";
@@ -222,6 +230,13 @@ impl<'a> Section<'a> {
             .unwrap_or_default()
     }
 
+    /// Whether the key has a list, whatever is in it. In the environment, any text is one.
+    pub fn is_list(&mut self, key: &'static str) -> bool {
+        let is_list =
+            |node: &Node| node.value.as_array().is_some() || node.environment_text().is_some();
+        self.node(key).is_some_and(is_list)
+    }
+
     /// A table; when it is not there, an empty one.
     pub fn section(&mut self, key: &'static str) -> Self {
         let path = self.path_of(key);
@@ -238,13 +253,13 @@ impl<'a> Section<'a> {
             return Vec::new();
         };
         let Some(array) = node.value.as_array() else {
-            let form = format!("an array of tables, [[{}]]", self.path_of(key));
-            self.wrong_kind::<()>(key, node, &form);
+            self.is_no_list_of_sections(key, node);
             return Vec::new();
         };
         let mut sections = Vec::with_capacity(array.len());
         for (index, node) in array.iter().enumerate() {
-            let Some(table) = self.table_of(key, node) else {
+            let Some(table) = node.value.as_table() else {
+                self.is_no_list_of_sections(key, node);
                 continue;
             };
             let label = match table.get("name").and_then(|name| name.value.as_text()) {
@@ -325,6 +340,21 @@ impl<'a> Section<'a> {
         None
     }
 
+    fn is_no_list_of_sections(&self, key: &'static str, node: &Node) {
+        let header = header_of(&self.path_of(key));
+        let remedy = if node.value.as_table().is_some() {
+            format!("write [[{header}]], since there may be several")
+        } else {
+            format!("write it as a section of its own, [[{header}]], with its keys below")
+        };
+        let problem = if node.value.as_table().is_some() {
+            "is one section with single brackets".to_owned()
+        } else {
+            is_instead(node)
+        };
+        self.note(&node.origin, self.path_of(key), problem, remedy);
+    }
+
     fn path_of(&self, key: &str) -> String {
         match self.path.as_str() {
             "" => key.to_owned(),
@@ -333,9 +363,9 @@ impl<'a> Section<'a> {
     }
 
     fn note(&self, origin: &Origin, key: String, problem: String, remedy: String) {
-        let origin = origin.to_string();
         self.document.note(Mistake {
-            origin,
+            origin: origin.to_string(),
+            line: origin.line(),
             key,
             problem,
             remedy,
@@ -366,6 +396,21 @@ impl Drop for Section<'_> {
             );
         }
     }
+}
+
+/// A key's path without what tells the members of a list apart.
+fn header_of(path: &str) -> String {
+    let mut header = String::new();
+    let mut depth = 0_u32;
+    for letter in path.chars() {
+        match letter {
+            '[' => depth += 1,
+            ']' => depth = depth.saturating_sub(1),
+            _ if depth == 0 => header.push(letter),
+            _ => {}
+        }
+    }
+    header
 }
 
 fn is_instead(node: &Node) -> String {

@@ -32,15 +32,26 @@ pub(super) enum Value {
 /// Where a value came from.
 #[derive(Clone)]
 pub(super) enum Origin {
-    File(Arc<Path>),
+    /// A file, and the line where it is known.
+    File(Arc<Path>, Option<usize>),
     Environment(Arc<str>),
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path) => write!(f, "{}", path.display()),
+            Self::File(path, _) => write!(f, "{}", path.display()),
             Self::Environment(name) => write!(f, "environment variable {name}"),
+        }
+    }
+}
+
+impl Origin {
+    /// The line in the file, where it is known.
+    pub(super) const fn line(&self) -> Option<usize> {
+        match self {
+            Self::File(_, line) => *line,
+            Self::Environment(_) => None,
         }
     }
 }
@@ -143,7 +154,7 @@ impl Node {
     pub(super) fn environment_text(&self) -> Option<&str> {
         match self.origin {
             Origin::Environment(_) => self.value.as_text(),
-            Origin::File(_) => None,
+            Origin::File(..) => None,
         }
     }
 

@@ -30,11 +30,15 @@ fn check_allow(mut section: Section<'_>) -> Option<Rule> {
     let limits = limits::check(&mut section);
     let audit_query = section.strings("audit_query");
     if methods.is_empty() {
-        section.mistake(
-            "methods",
-            "names no method",
-            "write for instance methods = [\"GET\"]",
-        );
+        let problem = if section.is_list("methods") {
+            "names no method"
+        } else if section.has("methods") {
+            // That it is no list is told already.
+            return None;
+        } else {
+            "is missing"
+        };
+        section.mistake("methods", problem, "write for instance methods = [\"GET\"]");
         return None;
     }
     let goes_elsewhere = methods.iter().any(|it| ["COPY", "MOVE"].contains(&&**it));
@@ -68,7 +72,26 @@ fn check_deny(mut section: Section<'_>) -> Option<Rule> {
 fn check_rule(section: &Section<'_>, rule: Result<Rule, RuleError>) -> Option<Rule> {
     let mistake = |error: &RuleError| {
         let problem = format!("makes no rule: {}", chain(error));
-        section.mistake("path", problem, "correct it");
+        let key = match error {
+            RuleError::NoMethod
+            | RuleError::Method(_)
+            | RuleError::LowerCaseMethod(_)
+            | RuleError::ForbiddenMethod(_) => "methods",
+            RuleError::NotFromRoot
+            | RuleError::BeyondPath(_)
+            | RuleError::Ambiguous(_)
+            | RuleError::Placeholder(_)
+            | RuleError::AfterRest
+            | RuleError::NotAPath
+            | RuleError::Parameter(_)
+            | RuleError::Header(_)
+            | RuleError::HeaderNotPassedOn(_)
+            | RuleError::ContentType(_)
+            | RuleError::Pointer(_)
+            | RuleError::TooManyNamed
+            | RuleError::TooManySegments => "path",
+        };
+        section.mistake(key, problem, "correct it");
     };
     rule.inspect_err(mistake).ok()
 }
