@@ -177,6 +177,7 @@ impl Agent {
             log,
             summary: summaries.clone(),
             shutdown: shutdown.clone(),
+            drain_timeout: config.drain_timeout,
             reloader: Arc::clone(&reloader),
             disks: Disks::of(directories.map(Path::to_owned)),
             started_at: SystemTime::now(),
@@ -254,11 +255,15 @@ impl Agent {
         let socket = Arc::new(socket);
         let served = Arc::clone(&socket);
         let serving = tokio::spawn(async move { served.serve(handler, &until).await });
-        let reporting = tokio::spawn(systemd::report(summaries, commands.clone()));
+        let reporting = tokio::spawn(systemd::report(
+            summaries,
+            commands.clone(),
+            shutdown.clone(),
+        ));
         tracing::info!("the agent runs");
 
         // Held to the end, by which the next process knows of it.
-        let _next = tokio::select! {
+        let next = tokio::select! {
             // A hand-over that has begun is broken off: nobody is left to hand over from.
             () = shutdown.draining() => {
                 systemd::stopping();
@@ -276,7 +281,11 @@ impl Agent {
                 Some(channel)
             }
         };
-        let ended = shutdown.wait_all(drain_timeout).await;
+        let ended = tokio::select! {
+            ended = shutdown.wait_all(drain_timeout) => ended,
+            // Never ends, and only tells.
+            never = systemd::tell_stopping(&shutdown, drain_timeout, &live), if next.is_none() => match never {},
+        };
         // A disk that does not answer must not keep the agent from ending.
         let closing = tokio::task::spawn_blocking(move || live.calls.audit().stop());
         if tokio::time::timeout(AUDIT_GRACE, closing).await.is_err() {

@@ -27,7 +27,7 @@ pub mod tokens;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use self::api::{Api, Origin};
 use self::config::{RelayConfig, TlsMode};
@@ -194,6 +194,7 @@ impl Relay {
             ledger: Mutex::default(),
             tls,
             shutdown,
+            successor: OnceLock::new(),
             started_at: clock::now(),
             address,
             plain_address,
@@ -266,17 +267,21 @@ impl Relay {
                 } else {
                     routes.link.look_for_successor(address).await;
                 }
+                if let Some(successor) = routes.link.successor() {
+                    let _ = shared.successor.set(successor);
+                }
             });
         }
         let watchdog = tokio::spawn(housekeeping::watchdog());
         log_start(&shared);
         tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
         shutdown.draining().await;
-        tell(&[
-            NotifyState::Stopping,
-            NotifyState::Status("letting calls under way finish"),
-        ]);
-        let ended = shutdown.wait_all(shared.config.drain_timeout).await;
+        tell(&[NotifyState::Stopping]);
+        let ended = tokio::select! {
+            ended = shutdown.wait_all(shared.config.drain_timeout) => ended,
+            // Never ends, and only tells.
+            never = housekeeping::tell_stopping(&shared) => match never {},
+        };
         housekeeping.abort();
         drop(following);
         looking.abort();

@@ -6,8 +6,10 @@
 
 use std::future::Future;
 use std::io;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +24,18 @@ pub struct Shutdown {
     draining: CancellationToken,
     stopping: CancellationToken,
     tasks: TaskTracker,
+    began: Arc<OnceLock<SystemTime>>,
+}
+
+/// A program that drains: what it still waits for, and for how long. Part of the stable status formats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draining {
+    /// Since when it takes nothing new.
+    pub since: String,
+    /// When it ends at the latest.
+    pub until: String,
+    /// Calls that are still under way. It ends with the last of them.
+    pub calls_under_way: usize,
 }
 
 /// How the end went.
@@ -66,13 +80,27 @@ impl Shutdown {
         self.stopping.clone().cancelled_owned()
     }
 
+    /// What is waited for, once this drains: `calls_under_way`, and no longer than `deadline`.
+    #[must_use]
+    pub fn draining_for(&self, deadline: Duration, calls_under_way: usize) -> Option<Draining> {
+        let began = *self.began.get()?;
+        let in_words = |time| humantime::format_rfc3339_seconds(time).to_string();
+        Some(Draining {
+            since: in_words(began),
+            until: in_words(began + deadline),
+            calls_under_way,
+        })
+    }
+
     /// Begins to drain. Calling it again changes nothing.
     pub fn start_drain(&self) {
+        self.began.get_or_init(SystemTime::now);
         self.draining.cancel();
     }
 
     /// Stops at once.
     pub fn stop_now(&self) {
+        self.began.get_or_init(SystemTime::now);
         self.draining.cancel();
         self.stopping.cancel();
     }
@@ -92,6 +120,21 @@ impl Shutdown {
         match tokio::time::timeout(STOP_GRACE, self.tasks.wait()).await {
             Ok(()) => Ended::Stopped,
             Err(_) => Ended::Abandoned(self.tasks.len()),
+        }
+    }
+}
+
+impl Draining {
+    /// What it waits for, in words: `2 calls are under way; it ends with the last, at … at the latest`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let until = &self.until;
+        match self.calls_under_way {
+            0 => format!("no call is under way; it ends at {until} at the latest"),
+            1 => format!("1 call is under way; it ends with that one, at {until} at the latest"),
+            calls => format!(
+                "{calls} calls are under way; it ends with the last one, at {until} at the latest"
+            ),
         }
     }
 }
@@ -150,6 +193,20 @@ mod tests {
         let stopping = shutdown.stopping();
         shutdown.spawn(stopping);
         assert_eq!(shutdown.wait_all(DEADLINE).await, Ended::Stopped);
+    }
+
+    #[test]
+    fn what_is_waited_for_is_known_from_the_first_moment_of_the_drain_on() {
+        let shutdown = Shutdown::new();
+        assert_eq!(shutdown.draining_for(DEADLINE, 2), None);
+        shutdown.start_drain();
+        let first = shutdown.draining_for(DEADLINE, 2).unwrap();
+        shutdown.stop_now();
+        assert_eq!(shutdown.draining_for(DEADLINE, 2), Some(first.clone()));
+        let time = |text: &str| humantime::parse_rfc3339(text).unwrap();
+        assert_eq!(time(&first.since) + DEADLINE, time(&first.until));
+        let words = first.in_words();
+        assert!(words.starts_with("2 calls are under way") && words.contains(&first.until));
     }
 
     #[tokio::test(start_paused = true)]

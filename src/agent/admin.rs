@@ -9,7 +9,7 @@ mod health;
 mod routes;
 
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::header::ACCEPT;
 use http::{Method, Request, Response, StatusCode};
@@ -55,6 +55,8 @@ pub struct Inner {
     pub summary: watch::Receiver<Summary>,
     /// Whether the agent is about to stop.
     pub shutdown: Shutdown,
+    /// For how long calls under way may go on then.
+    pub drain_timeout: Duration,
     /// Reads the configuration again.
     pub reloader: Arc<Reloader>,
     /// Where it writes: its state, and the audit log.

@@ -33,7 +33,12 @@ const WITHDRAWN_TOLD: Duration = Duration::from_secs(24 * 3600);
 pub fn of(status: &AgentStatus, now: SystemTime) -> Vec<Finding> {
     let mut findings = Vec::new();
     if status.draining {
-        findings.push(Code::Draining.found(""));
+        let mut finding = Code::Draining.found("");
+        if let Some(stopping) = &status.stopping {
+            let since = time_of(&stopping.since);
+            finding = finding.details(stopping.in_words()).since(since);
+        }
+        findings.push(finding);
     }
     if status.connections.is_empty() {
         findings.push(Code::NoConnection.found(""));

@@ -110,10 +110,24 @@ impl Live {
         self.has_former.store(has_former, Ordering::Relaxed);
     }
 
+    /// Whether a former process of this agent finishes its calls beside this one.
+    #[must_use]
+    pub fn has_former(&self) -> bool {
+        self.has_former.load(Ordering::Relaxed)
+    }
+
+    /// Calls under way, of all upstreams.
+    #[must_use]
+    pub fn calls_under_way(&self) -> usize {
+        let gateway = self.calls.gateway();
+        let all = gateway.upstreams().in_flight();
+        all.map(|(_, calls, _)| calls).sum()
+    }
+
     /// Whether a former process writes the audit log, and this one cannot yet.
     #[must_use]
     pub fn awaits_audit(&self) -> bool {
-        self.has_former.load(Ordering::Relaxed)
+        self.has_former()
             && self
                 .calls
                 .audit()

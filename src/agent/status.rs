@@ -23,6 +23,7 @@ use crate::agent::state::{ConnectionRecord, Damaged, Standing};
 use crate::condition::Condition;
 use crate::disk::{Room, Silent};
 use crate::error_chain;
+use crate::shutdown::Draining;
 
 /// The version of the format.
 pub const VERSION: u32 = 1;
@@ -40,6 +41,12 @@ pub struct AgentStatus {
     pub started_at: String,
     /// Whether it is about to stop.
     pub draining: bool,
+    /// What it waits for until it stops; nothing while it goes on.
+    #[serde(default)]
+    pub stopping: Option<Draining>,
+    /// Whether a former process of this agent, which handed over to this one, still finishes its calls.
+    #[serde(default)]
+    pub has_former_process: bool,
     /// The level of the log.
     pub log_level: String,
     /// `ok`, `warning` or `critical`: the worst of `conditions`.

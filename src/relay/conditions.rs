@@ -14,6 +14,7 @@ use super::store::WriteTrouble;
 use crate::condition::Finding;
 use crate::disk;
 use crate::link::tls::server::CertificateHealth;
+use crate::shutdown::Draining;
 
 /// How long before its end a certificate should have been renewed: automatic renewals come with a third of the life
 /// left, which is 30 days of the usual 90.
@@ -24,8 +25,8 @@ const LATELY: u64 = 600;
 /// What the relay is judged by.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Whether it is about to stop.
-    pub draining: bool,
+    /// What it waits for, when it is about to stop.
+    pub draining: Option<Draining>,
     /// Whether its database answers.
     pub store_answers: bool,
     /// Why the last change did not reach the disk.
@@ -54,8 +55,9 @@ pub struct Seen {
 #[must_use]
 pub fn of(seen: &Seen, now: SystemTime) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if seen.draining {
-        findings.push(Code::Draining.found(""));
+    if let Some(draining) = &seen.draining {
+        let finding = Code::Draining.found("").details(draining.in_words());
+        findings.push(finding.since(time_of(&draining.since)));
     } else if seen.listeners == 0 {
         findings.push(Code::NoListener.found(""));
     }

@@ -48,7 +48,7 @@ async fn look_and_measure(shared: &Shared) -> (Vec<Condition>, Vec<Room>) {
     // Side by side: when the disk is dead, the database on it is silent too.
     let (answers, disks) = tokio::join!(answers, shared.disks.look());
     let seen = Seen {
-        draining: shared.shutdown.is_draining(),
+        draining: shared.draining(),
         store_answers: answers.unwrap_or(false),
         store_trouble: shared.store.trouble(),
         disks,

@@ -1,5 +1,6 @@
 //! What the relay does now and then: notes when agents were last seen, and tells systemd how it is.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// How often a relay that shares its store looks whether another has changed it: what is revoked or removed
 /// there takes effect here, a live link included, within this and half a second.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How often the line of status is looked at while calls under way finish.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs until it is dropped, which is harmless at any point.
 pub(super) async fn run(shared: Arc<Shared>) {
@@ -85,7 +89,27 @@ pub(super) async fn note_last_seen(shared: &Shared) {
     }
 }
 
+/// Says again and again what the relay waits for until it stops. Harmless to drop.
+pub(super) async fn tell_stopping(shared: &Shared) -> Infallible {
+    let mut told = None;
+    loop {
+        let waits_for = shared.draining();
+        if told != waits_for
+            && let Some(waits_for) = &waits_for
+        {
+            let line = format!("stopping: {}", waits_for.in_words());
+            tell(&[NotifyState::Status(&line)]);
+        }
+        told = waits_for;
+        tokio::time::sleep(TELL_AGAIN).await;
+    }
+}
+
 fn tell_status(shared: &Shared) {
+    // What it stops for is told by another then.
+    if shared.shutdown.is_draining() {
+        return;
+    }
     let all = shared.registry.list();
     let online = all.iter().filter(|one| one.is_online()).count();
     let line = format!("{online} of {} connections linked", all.len());

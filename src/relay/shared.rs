@@ -1,7 +1,7 @@
 //! What every listener, link and call of a running relay shares.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::config::RelayConfig;
 use super::connections::Connections;
@@ -14,7 +14,7 @@ use crate::disk::Disks;
 use crate::identity::SigningKey;
 use crate::link::tls::server::ServerTls;
 use crate::logging::LogHandle;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Draining, Shutdown};
 
 /// The running relay's parts. Handed around as one `Arc`; holds no listener and no task.
 #[derive(Debug)]
@@ -43,12 +43,28 @@ pub struct Shared {
     pub tls: Option<Arc<ServerTls>>,
     /// How far the end has come.
     pub shutdown: Shutdown,
+    /// Once it drains: whether another process listens where this one did.
+    pub successor: OnceLock<bool>,
     /// When the relay was started, in seconds since 1970.
     pub started_at: u64,
     /// Where agents and callers connect, as bound.
     pub address: SocketAddr,
     /// Where callers on this machine may connect without TLS, as bound.
     pub plain_address: Option<SocketAddr>,
+}
+
+impl Shared {
+    /// What the relay waits for, once it drains.
+    #[must_use]
+    pub fn draining(&self) -> Option<Draining> {
+        let calls = self
+            .registry
+            .list()
+            .iter()
+            .map(|one| one.calls_in_flight())
+            .sum();
+        self.shutdown.draining_for(self.config.drain_timeout, calls)
+    }
 }
 
 #[cfg(test)]
@@ -103,6 +119,7 @@ pub(crate) mod tests {
             ledger: Mutex::default(),
             tls: None,
             shutdown: Shutdown::new(),
+            successor: OnceLock::new(),
             started_at: clock::now(),
             address: SocketAddr::from(([127, 0, 0, 1], 8443)),
             plain_address: None,

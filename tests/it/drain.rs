@@ -55,7 +55,16 @@ async fn a_draining_agent_finishes_its_calls_and_takes_no_new_ones() {
     let problem = refused.problem();
     assert_eq!(problem.members["delivery"], "not-sent", "{problem:?}");
     assert!(!refused.header("retry-after").is_empty());
-    assert!(scene.agent.status().await.draining);
+    let status = scene.agent.status().await;
+    assert!(status.draining);
+    let stopping = status.stopping.unwrap();
+    assert_eq!(stopping.calls_under_way, 1);
+    assert!(stopping.since < stopping.until, "{stopping:?}");
+    let told = status.conditions.iter().find(|one| one.code == "draining");
+    let told = told.unwrap();
+    assert!(told.text.contains("1 call is under way"), "{}", told.text);
+    assert!(told.text.contains(&stopping.until), "{}", told.text);
+    assert_eq!(told.since, stopping.since);
 
     pieces.send("after");
     assert_eq!(next_piece(&mut answer).await.unwrap(), "after");
@@ -157,6 +166,16 @@ async fn a_draining_relay_finishes_its_calls_and_takes_no_new_ones() {
     scene.relay.drain();
     // On a connection that is open already, a call is refused or the connection is closed; nothing new is sent.
     wait_until("the idle caller is let go", async || other.is_closed()).await;
+    let mut status = serde_json::Value::Null;
+    wait_until("it is known that no other relay listens", async || {
+        status = scene.relay.status().await;
+        !status["successor"].is_null()
+    })
+    .await;
+    assert_eq!(status["successor"], false);
+    assert_eq!(status["stopping"]["calls_under_way"], 1);
+    let told = status["conditions"][0]["text"].as_str().unwrap();
+    assert!(told.contains("1 call is under way"), "{told}");
     pieces.send("after");
     assert_eq!(next_piece(&mut answer).await.unwrap(), "after");
     drop(pieces);
@@ -251,6 +270,40 @@ async fn the_programs_drain_at_the_first_signal_and_stop_at_the_second() {
     );
     assert!(!scene.relay.home().socket().exists());
     assert!(!scene.agent.home().socket().exists());
+}
+
+#[tokio::test]
+async fn systemd_is_told_what_an_agent_that_stops_waits_for() {
+    let (mut scene, pieces) = scene().await;
+    scene.agent.stop().await;
+    let home = scene.agent.home();
+    let told = home.directory().join("notify");
+    let listener = std::os::unix::net::UnixDatagram::bind(&told).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let (config, log) = (home.file(), home.directory().join("log"));
+    let arguments = ["run", "--config", config.to_str().unwrap()];
+    let environment = [("NOTIFY_SOCKET", told.to_str().unwrap())];
+    let mut agent = Daemon::start_with(AGENT, &arguments, &log, &environment);
+    scene.relay.until_online(CONNECTION).await;
+    let mut caller = scene.caller().await;
+    let request = caller.request("GET", "/slow", body::empty());
+    let mut answer = caller.send(request).await.into_body();
+    pieces.send("before");
+    assert_eq!(next_piece(&mut answer).await.unwrap(), "before");
+    agent.signal(Signal::SIGTERM);
+    let mut texts = String::new();
+    wait_until("systemd is told", async || {
+        let mut text = [0; 1024];
+        while let Ok(length) = listener.recv(&mut text) {
+            texts.push_str(&String::from_utf8_lossy(&text[..length]));
+        }
+        texts.contains("STATUS=stopping: 1 call is under way; it ends with that one, at ")
+    })
+    .await;
+    assert!(texts.contains("STOPPING=1"), "{texts}");
+    drop(pieces);
+    assert_eq!(next_piece(&mut answer).await, None);
+    assert!(agent.ended().await.success(), "{}", agent.log());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! Whoever asks looks anew; a task looks now and then, so that a condition that begins or ends is in the log though
 //! nobody asks.
 
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
@@ -128,6 +129,12 @@ impl Admin {
         let gateway = self.0.live.calls.gateway();
         let credentials = gateway.credentials();
         let now = SystemTime::now();
+        let all_under_way = gateway.upstreams().in_flight();
+        let all_under_way: BTreeMap<&str, usize> = all_under_way
+            .map(|(name, calls, _)| (name, calls))
+            .collect();
+        let under_way = |name: &str| all_under_way.get(name).copied().unwrap_or_default();
+        let calls_under_way = all_under_way.values().sum();
         let upstreams = parts
             .upstreams
             .iter()
@@ -145,6 +152,7 @@ impl Admin {
                     name: name.to_owned(),
                     url: upstream.url.to_string(),
                     rules: upstream.rules.len(),
+                    calls_under_way: under_way(name),
                     calls: counted.map(|it| it.classes()).unwrap_or_default(),
                     credential_troubles: missing.collect(),
                     credentials_not_renewed: not_renewed.collect(),
@@ -156,12 +164,15 @@ impl Admin {
             .collect();
         let disks = self.0.disks.look().await;
         let notes = self.0.reloader.notes();
+        let shutdown = &self.0.shutdown;
         Ok(AgentStatus {
             version: status::VERSION,
             software: SOFTWARE.to_owned(),
             process_id: std::process::id(),
             started_at: status::text_of(self.0.started_at),
             draining: self.0.shutdown.is_draining(),
+            stopping: shutdown.draining_for(self.0.drain_timeout, calls_under_way),
+            has_former_process: self.0.live.has_former(),
             log_level: self.0.log.level().as_str().to_owned(),
             health: String::new(),
             conditions: Vec::new(),

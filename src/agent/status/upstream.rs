@@ -20,6 +20,9 @@ pub struct UpstreamStatus {
     pub url: String,
     /// How many rules allow something of it.
     pub rules: usize,
+    /// Calls under way.
+    #[serde(default)]
+    pub calls_under_way: usize,
     /// Answers by class of status (`2xx`), since the daemon started.
     pub calls: BTreeMap<String, u64>,
     /// Why credentials of it are not to be had, as far as is known.

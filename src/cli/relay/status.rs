@@ -51,6 +51,13 @@ impl Status for StatusView {
         ] {
             text.push_str(&look.wrap_as_it_is(&printable(&line), "             "));
         }
+        if let Some(successor) = self.successor {
+            let line = match successor {
+                true => "Successor    another process listens here now, and agents move to it",
+                false => "Successor    none: nobody listens here until a relay is started",
+            };
+            text.push_str(&look.wrap_as_it_is(line, "             "));
+        }
         text
     }
 
@@ -94,6 +101,8 @@ mod tests {
             version: 1,
             software: "relay-agent/0.1.0".to_owned(),
             status: "serving".to_owned(),
+            stopping: None,
+            successor: None,
             started_at: "2026-01-01T10:00:00Z".to_owned(),
             listen: "0.0.0.0:8443".to_owned(),
             public_url: "https://relay.example.com:8443".to_owned(),

@@ -13,6 +13,7 @@ use crate::relay::record::{Scope, State, TokenRecord};
 use crate::relay::registry::{Connection, LinkStatus, Registry};
 use crate::relay::shared::Shared;
 use crate::secret::Secret;
+use crate::shutdown::Draining;
 
 /// The version of every document here.
 pub const VERSION: u32 = 1;
@@ -236,6 +237,12 @@ pub struct StatusView {
     pub software: String,
     /// `serving` or `draining`.
     pub status: String,
+    /// What it waits for until it stops; nothing while it goes on.
+    #[serde(default)]
+    pub stopping: Option<Draining>,
+    /// Once it drains: whether another process has taken over its address. Unknown before, and where none can.
+    #[serde(default)]
+    pub successor: Option<bool>,
     /// When the relay was started.
     pub started_at: String,
     /// Where it listens.
@@ -435,6 +442,8 @@ impl StatusView {
             version: VERSION,
             software: crate::protocol::SOFTWARE.to_owned(),
             status: status.to_owned(),
+            stopping: shared.draining(),
+            successor: shared.successor.get().copied(),
             started_at: rfc3339(shared.started_at),
             listen: shared.address.to_string(),
             public_url: shared.config.public_url.to_string(),

@@ -96,8 +96,16 @@ fn the_relay_itself_is_judged() {
     assert_eq!(silent.since, "2026-01-01T13:00:00Z");
     assert!(silent.text.ends_with(": Stale file handle"));
     seen = well();
-    (seen.draining, seen.listeners) = (true, 0);
-    assert_eq!(codes(&seen), ["draining"]);
+    seen.listeners = 0;
+    seen.draining = Some(Draining {
+        since: "2026-01-01T13:59:00Z".into(),
+        until: "2026-01-01T13:59:30Z".into(),
+        calls_under_way: 1,
+    });
+    let [draining] = conditions(&seen).try_into().unwrap();
+    assert_eq!(draining.code, "draining");
+    assert_eq!(draining.since, "2026-01-01T13:59:00Z");
+    assert!(draining.text.contains("1 call is under way") && draining.text.contains("13:59:30Z"));
 }
 
 #[test]

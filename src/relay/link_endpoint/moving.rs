@@ -102,6 +102,11 @@ impl LinkEndpoint {
         self.moves.successor.send_replace(Some(found));
     }
 
+    /// Whether another process listens on this relay's address; unknown until this one has let go of it.
+    pub fn successor(&self) -> Option<bool> {
+        *self.moves.successor.borrow()
+    }
+
     /// Asks an agent to move whenever there is a reason while the relay goes on. Never returns. Without a
     /// session that goes on, the agent would be refused beside its own link.
     pub(super) async fn ask_to_move(

@@ -202,6 +202,12 @@ impl TestRelay {
         made["token"].as_str().unwrap().to_owned()
     }
 
+    pub(crate) async fn status(&self) -> Value {
+        let (status, view) = self.ask(Method::GET, "/v1/status", None).await;
+        assert_eq!(status, StatusCode::OK, "{view}");
+        view
+    }
+
     /// How a connection is listed.
     pub(crate) async fn connection(&self, name: &str) -> Value {
         let target = format!("/v1/connections/{name}");

@@ -38,6 +38,8 @@ fn status(phase: &Phase) -> AgentStatus {
         process_id: 1,
         started_at: "1970-01-01T00:00:00Z".to_owned(),
         draining: false,
+        stopping: None,
+        has_former_process: false,
         log_level: "info".to_owned(),
         health: "warning".to_owned(),
         conditions: vec![Condition {

@@ -17,8 +17,13 @@ pub(super) fn screen(status: &AgentStatus, look: &Look, now: SystemTime) -> Stri
     let mut text = headline(&status.conditions, &well(status), look, now);
     text.push('\n');
     let stopping = if status.draining { " stopping" } else { "" };
+    let former = if status.has_former_process {
+        "; the process before it still finishes its calls"
+    } else {
+        ""
+    };
     let daemon = format!(
-        "{}{stopping}, process {}, since {}, log level {}",
+        "{}{stopping}, process {}, since {}, log level {}{former}",
         printable(&status.software),
         status.process_id,
         printable(&status.started_at),
