@@ -33,6 +33,7 @@ use tokio::signal::unix::{self, SignalKind};
 
 use crate::admin_socket::AdminSocket;
 use crate::agent::command::{self, Commands};
+use crate::agent::systemd;
 use crate::error_chain::chain;
 use crate::identity::ConnectionId;
 use crate::protocol::handshake::{HandshakeError, Ticket};
@@ -132,6 +133,7 @@ pub async fn successor(
             Ok(successor) => return successor,
             Err(error) => {
                 tracing::error!(error = %chain(&error), "there was no hand-over; this process goes on as before");
+                systemd::not_handed_over(&chain(&error).to_string());
             }
         }
     }
