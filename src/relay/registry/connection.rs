@@ -3,6 +3,7 @@
 mod slots;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ pub struct Connection {
     name: Name,
     limits: Limits,
     calls: Arc<Semaphore>,
+    under_way: Arc<AtomicUsize>,
     /// Places for calls that wait for the link.
     waiting: Arc<Semaphore>,
     /// The place of one agent that came while another is linked.
@@ -86,7 +88,17 @@ pub enum LinkStatus {
 
 /// A call's place among those under way; given back when dropped.
 #[derive(Debug)]
-pub struct CallPermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct CallPermit {
+    #[expect(dead_code, reason = "held for its drop")]
+    place: OwnedSemaphorePermit,
+    under_way: Arc<AtomicUsize>,
+}
+
+impl Drop for CallPermit {
+    fn drop(&mut self) {
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Connection {
     pub(super) fn new(record: ConnectionRecord, limits: Limits, now: u64) -> Self {
@@ -99,6 +111,7 @@ impl Connection {
             name: record.name.clone(),
             limits,
             calls: Arc::new(Semaphore::new(limits.calls_in_flight)),
+            under_way: Arc::default(),
             waiting: Arc::new(Semaphore::new(limits.calls_waiting)),
             newcomer: Arc::new(Semaphore::new(1)),
             changes: watch::Sender::new(()),
@@ -196,9 +209,8 @@ impl Connection {
 
     /// A place for one more call that waits for the link; `None` when as many as may be are waiting.
     #[must_use]
-    pub fn begin_waiting(&self) -> Option<CallPermit> {
-        let permit = Arc::clone(&self.waiting).try_acquire_owned();
-        permit.ok().map(CallPermit)
+    pub fn begin_waiting(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.waiting).try_acquire_owned().ok()
     }
 
     /// Calls that wait for the link.
@@ -247,16 +259,16 @@ impl Connection {
     /// A place for one more call; `None` when as many as may be are under way.
     #[must_use]
     pub fn begin_call(&self) -> Option<CallPermit> {
-        let permit = Arc::clone(&self.calls).try_acquire_owned();
-        permit.ok().map(CallPermit)
+        let place = Arc::clone(&self.calls).try_acquire_owned().ok()?;
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        let under_way = Arc::clone(&self.under_way);
+        Some(CallPermit { place, under_way })
     }
 
-    /// Calls under way.
+    /// Calls under way. Not by the free places: who waits until there is no call takes those.
     #[must_use]
     pub fn calls_in_flight(&self) -> usize {
-        self.limits
-            .calls_in_flight
-            .saturating_sub(self.calls.available_permits())
+        self.under_way.load(Ordering::Relaxed)
     }
 
     /// Waits until no call is under way. New ones are held off only while this looks.

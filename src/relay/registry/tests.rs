@@ -213,6 +213,22 @@ fn a_removed_connection_is_told_apart_from_an_unknown_one() {
     assert_eq!(slot.establish(&Arc::new(live())), Err(expected));
 }
 
+#[tokio::test]
+async fn who_waits_until_no_call_is_under_way_is_not_counted_as_calls() {
+    let (_registry, connection) = accepted_connection();
+    let call = connection.begin_call().unwrap();
+    let mut finished = Box::pin(connection.calls_finished());
+    tokio::select! {
+        biased;
+        () = &mut finished => panic!("a call is under way"),
+        () = tokio::task::yield_now() => {}
+    }
+    assert_eq!(connection.calls_in_flight(), 1);
+    drop(call);
+    finished.await;
+    assert_eq!(connection.calls_in_flight(), 0);
+}
+
 #[test]
 fn calls_beyond_the_limit_find_no_place_until_one_ends() {
     let (_registry, connection) = accepted_connection();

@@ -100,7 +100,8 @@ fn is_of(kind: &str, value: &Value) -> bool {
 #[test]
 fn what_is_missing_strange_or_of_another_type_is_a_fault() {
     let good = serde_json::json!({
-        "version": 1, "software": "x", "status": "serving", "started_at": "x", "listen": "x",
+        "version": 1, "software": "x", "status": "serving", "stopping": null, "successor": null,
+        "started_at": "x", "listen": "x",
         "public_url": "x", "identity": "x", "log_level": "info",
         "connections": {"pending": 0, "active": 0, "deactivated": 0, "removed": 0},
         "links_online": 0, "calls_in_flight": 0, "health": "ok", "conditions": [],
