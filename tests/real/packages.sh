@@ -121,16 +121,19 @@ check "the relay upgraded: a call under way finishes, others are answered or saf
 allowed_answer=
 check "the agent upgraded: a call under way finishes, and no other fails" upgraded relay-agent dpkg -i /packages/relay-agent_0.1.1_amd64.deb
 check "it handed over to the new program, and was not restarted" handed_over
-# Without a relay there is nobody to hand over with: the agent says so, and the script does not wait out its time.
-fell_back() {
-    local began
-    on systemctl stop relay && wait_until 30 eval '! on agent status | grep -q " online "' || return 1
-    starts_before=$(starts) began=$SECONDS
-    on dpkg -i /packages/relay-agent_0.1.0_amd64.deb >"$work/fall-back.txt" 2>&1 || return 1
-    [ $((SECONDS - began)) -lt 40 ] && grep -q "the running one is restarted" "$work/fall-back.txt" &&
-        [ "$(starts)" -gt "$starts_before" ] && on systemctl start relay && wait_until 60 answered
+# The new program would not start: the old one says so, and is not ended for a program that cannot follow.
+goes_on() {
+    local before went_on=no
+    before=$(main_pid relay-agent)
+    on sed -i '1i mistake = 1' /etc/relay-agent/agent.toml
+    on dpkg -i /packages/relay-agent_0.1.1_amd64.deb >"$work/goes-on.txt" 2>&1 &&
+        grep "the running one goes on" "$work/goes-on.txt" >/dev/null &&
+        [ "$(main_pid relay-agent)" = "$before" ] && answered && went_on=yes
+    on sed -i '1d' /etc/relay-agent/agent.toml
+    [ $went_on = yes ] || { cat "$work/goes-on.txt"; on systemctl status relay-agent; return 1; }
+    on systemctl restart relay-agent && wait_until 60 answered
 }
-check "a hand-over that fails is known at once, and the agent is restarted" fell_back
+check "an upgrade to what could not start leaves the old program running, and says why" goes_on
 kept_configuration() { on grep -q authority.pem /etc/relay-agent/agent.toml && on grep -q 127.0.0.1:8443 /etc/relay-agent/relay.toml; }
 check "upgrades keep the configuration" kept_configuration
 
