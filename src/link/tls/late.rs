@@ -2,17 +2,19 @@
 //!
 //! A caller's first request mostly lies there when its socket is accepted, and the answer mostly fits in the socket's
 //! buffer. A call on a connection of its own so needs no poller at all, which is two system calls less, and what the runtime
-//! keeps for each socket that it watches. Reads and writes are tried; the first that would have to wait registers.
+//! keeps for each socket that it watches. Reads and writes are tried; the first that would have to wait registers. They count
+//! in the task's share of a turn as those of other sockets do: who sends without a pause holds up nobody else.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop::poll_proceed;
 
 /// See the module.
 #[derive(Debug)]
@@ -98,10 +100,12 @@ impl AsyncRead for LateTcp {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let State::New(socket) = &this.0
-            && let Some(read) = read_now(socket, buffer.initialize_unfilled())
-        {
-            return Poll::Ready(read.map(|count| buffer.advance(count)));
+        if let State::New(socket) = &this.0 {
+            let share = ready!(poll_proceed(cx));
+            if let Some(read) = read_now(socket, buffer.initialize_unfilled()) {
+                share.made_progress();
+                return Poll::Ready(read.map(|count| buffer.advance(count)));
+            }
         }
         this.registered()?.poll_read(cx, buffer)
     }
@@ -114,10 +118,12 @@ impl AsyncWrite for LateTcp {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if let State::New(socket) = &this.0
-            && let Some(written) = write_now(socket, &[IoSlice::new(bytes)])
-        {
-            return Poll::Ready(written);
+        if let State::New(socket) = &this.0 {
+            let share = ready!(poll_proceed(cx));
+            if let Some(written) = write_now(socket, &[IoSlice::new(bytes)]) {
+                share.made_progress();
+                return Poll::Ready(written);
+            }
         }
         this.registered()?.poll_write(cx, bytes)
     }
@@ -128,10 +134,12 @@ impl AsyncWrite for LateTcp {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if let State::New(socket) = &this.0
-            && let Some(written) = write_now(socket, slices)
-        {
-            return Poll::Ready(written);
+        if let State::New(socket) = &this.0 {
+            let share = ready!(poll_proceed(cx));
+            if let Some(written) = write_now(socket, slices) {
+                share.made_progress();
+                return Poll::Ready(written);
+            }
         }
         this.registered()?.poll_write_vectored(cx, slices)
     }
@@ -207,6 +215,23 @@ mod tests {
         assert_eq!(&room, b"hello");
         drop(far);
         assert_eq!(near.read(&mut room).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_has_always_more_to_say_or_to_take_lets_others_have_their_turn() {
+        let said = vec![1; 4096];
+        let (_far, mut near) = pair_after(&said);
+        let mut byte = [0];
+        let reads = async { while near.read(&mut byte).await.is_ok_and(|count| count > 0) {} };
+        tokio::select! {
+            biased;
+            () = reads => panic!("it has read on until it had to wait"),
+            () = std::future::ready(()) => {}
+        }
+        assert!(near.is_new(), "it did not have to wait");
+        let writes = async { while near.write(b"a").await.is_ok() {} };
+        assert!(writes.now_or_never().is_none());
+        assert!(near.is_new(), "nor did it here");
     }
 
     #[tokio::test]
