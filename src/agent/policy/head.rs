@@ -93,6 +93,8 @@ pub(super) fn check_query(query: &str) -> Result<(), Denied> {
 
 fn check_parameter(name: &str) -> Result<(), Denied> {
     let name = name.trim_start_matches([' ', '+']);
+    // PHP takes a name to end here.
+    let name = name.split('\0').next().unwrap_or(name);
     let overrides = OVERRIDING_PARAMETERS.into_iter();
     let mut same = overrides.filter(|it| it.len() == name.len());
     // PHP takes each of these for an underscore.
