@@ -5,7 +5,7 @@
 //! another is in force. Calls under way keep what admitted them. One reload at a time.
 //!
 //! A file that is written in place may be read while half of it is missing. So what has less in it is put into force
-//! only once its files have settled, and an empty file never by itself; who asks for a reload gets it at once.
+//! only once its files have settled, and a file that has become empty never by itself; who asks for a reload gets it at once.
 
 mod files;
 mod notes;
@@ -13,6 +13,7 @@ mod notes;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -38,6 +39,8 @@ pub struct Reloader {
     /// Where the configuration is read from, if someone named a place.
     file: Option<PathBuf>,
     fixed: Fixed,
+    /// Whether the configuration in force does without its file, as where each service has one of its own beside it.
+    is_without_file: AtomicBool,
     one_at_a_time: tokio::sync::Mutex<()>,
     notes: Mutex<Notes>,
     /// Which files the configuration stands in, and what else it needs, as they were before they were read.
@@ -88,11 +91,13 @@ impl Reloader {
         let mut looks = config.read_from.clone();
         looks.extend(named);
         let (read_from, _) = watch::channel(looks);
+        let is_without_file = AtomicBool::new(blank_file(file.as_deref()).is_some());
         Self {
             live,
             log,
             file,
             fixed: Fixed::of(config),
+            is_without_file,
             one_at_a_time: tokio::sync::Mutex::default(),
             notes: Mutex::default(),
             read_from,
@@ -157,8 +162,7 @@ impl Reloader {
         let file = self.file.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let config = AgentConfig::read(file.as_deref()).map_err(ReloadError::Mistakes)?;
-            let main = AgentConfig::sources(file.as_deref()).into_iter().next();
-            Ok((config, main.filter(|main| is_blank(main))))
+            Ok((config, blank_file(file.as_deref())))
         });
         let (config, blank) = reading.await.map_err(|_| ReloadError::BrokenOff)??;
         let named = named_in(&config);
@@ -169,14 +173,19 @@ impl Reloader {
         ));
         let withdrawal = Withdrawal::of(&self.live.parts().upstreams, &config.upstreams);
         if let (Some(withdrawal), Cause::Files) = (&withdrawal, cause) {
-            if let Some(file) = blank {
-                return Err(ReloadError::Blank(file, withdrawal.clone()));
+            if let Some(file) = &blank
+                && !self.is_without_file.load(Ordering::Acquire)
+            {
+                return Err(ReloadError::Blank(file.clone(), withdrawal.clone()));
             }
             if !self.has_settled(withdrawal, seen) {
                 return Ok(None);
             }
         }
-        Ok(Some((self.live.replace(config).await?, named, withdrawal)))
+        let config = self.live.replace(config).await?;
+        self.is_without_file
+            .store(blank.is_some(), Ordering::Release);
+        Ok(Some((config, named, withdrawal)))
     }
 
     /// Whether these files have been like this for long enough; notes and tells it when this is seen first.
@@ -289,12 +298,14 @@ async fn reached(time: Option<Instant>) {
     }
 }
 
-/// Whether a file has nothing in it, or is not there.
-fn is_blank(file: &Path) -> bool {
-    match fs::read_to_string(file) {
+/// The configuration's file, where it has nothing in it or is not there; `file` if someone named one.
+fn blank_file(file: Option<&Path>) -> Option<PathBuf> {
+    let main = AgentConfig::sources(file).into_iter().next()?;
+    let is_blank = match fs::read_to_string(&main) {
         Ok(text) => text.trim().is_empty(),
         Err(error) => error.kind() == io::ErrorKind::NotFound,
-    }
+    };
+    is_blank.then_some(main)
 }
 
 /// How the files are that a configuration names and that nobody looks at later. To be asked before it is put into force.

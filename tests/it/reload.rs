@@ -161,6 +161,34 @@ async fn an_upstream_that_the_files_no_longer_have_is_withdrawn_and_told_until_s
 }
 
 #[tokio::test]
+async fn where_drop_ins_say_it_all_what_they_no_longer_have_is_withdrawn_though_there_is_no_file_beside_them()
+ {
+    let scene = Scene::around(Upstream::new(answers::echo).await).await;
+    let home = scene.agent.home();
+    let whole = fs::read_to_string(home.file()).unwrap();
+    let cut_off = whole.split("[[upstream]]").next().unwrap();
+    let drop_ins = home.directory().join("agent.d");
+    fs::create_dir(&drop_ins).unwrap();
+    let drop_in = drop_ins.join("all.toml");
+    // The file has become empty, with the same in its stead: nothing is gone, and from now on it is not missed.
+    fs::write(home.file(), "").unwrap();
+    fs::write(&drop_in, &whole).unwrap();
+    let socket = home.directory().join("admin.sock");
+    let socket = socket.to_str().unwrap();
+    run(AGENT, &["reload", "--socket", socket])
+        .await
+        .succeeded();
+    assert_eq!(scene.agent.status().await.upstreams.len(), 1);
+
+    fs::write(&drop_in, cut_off).unwrap();
+    wait_until("the upstream is gone", async || {
+        scene.agent.status().await.upstreams.is_empty()
+    })
+    .await;
+    assert_eq!(scene.agent.status().await.refused_configuration, None);
+}
+
+#[tokio::test]
 async fn a_drop_in_that_appears_counts_and_can_be_mended_in_place() {
     let scene = Scene::around(Upstream::new(answers::echo).await).await;
     let drop_ins = scene.agent.home().directory().join("agent.d");

@@ -12,6 +12,9 @@ use crate::config_file::Looks;
 /// How long the files stay as they are before what they no longer have is taken away. Editors write in milliseconds,
 /// a copy over the network pauses for a second or two; and who takes something away by intent waits no longer than this.
 pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(5);
+/// How long it takes at the most, however often a file changes meanwhile: somebody may type in one of them, a token beside
+/// them may be written anew every second, and what is taken away may be a permission that nobody should have any longer.
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What became of the configurations that were looked at lately.
 #[derive(Debug, Clone, Default)]
@@ -36,12 +39,14 @@ pub struct Refused {
 /// A configuration that is put into force once its files have settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Withheld {
-    /// When it was first seen like this.
+    /// Since when the files have had less in them.
     pub at: SystemTime,
     /// What it takes away.
     pub withdrawal: Withdrawal,
-    /// When its files will have settled.
+    /// When its files will have settled, unless they change.
     pub(super) settled_at: Instant,
+    /// When nothing more is waited for.
+    at_the_latest: Instant,
     files: Looks,
 }
 
@@ -80,16 +85,18 @@ impl Notes {
         now: (Instant, SystemTime),
     ) -> Settling {
         let (now, at) = now;
-        match &self.withheld {
-            Some(former) if former.files != *files => {}
+        let (at, at_the_latest) = match &self.withheld {
+            Some(former) if former.at_the_latest <= now => return Settling::Over,
+            Some(former) if former.files != *files => (former.at, former.at_the_latest),
             Some(former) if former.settled_at <= now => return Settling::Over,
             Some(_) => return Settling::Lasts,
-            None => {}
-        }
+            None => (at, now + SETTLED_WITHIN),
+        };
         self.withheld = Some(Withheld {
             at,
             withdrawal: withdrawal.clone(),
-            settled_at: now + SETTLED_AFTER,
+            settled_at: at_the_latest.min(now + SETTLED_AFTER),
+            at_the_latest,
             files: files.clone(),
         });
         Settling::Begins
@@ -159,7 +166,25 @@ mod tests {
         assert_eq!(settle("/b", SETTLED_AFTER), Settling::Begins);
         assert_eq!(settle("/b", SETTLED_AFTER * 3 / 2), Settling::Lasts);
         assert_eq!(settle("/b", SETTLED_AFTER * 2), Settling::Over);
-        assert_eq!(notes.withheld.unwrap().at, at(5));
+        assert_eq!(notes.withheld.unwrap().at, at(0));
+    }
+
+    #[test]
+    fn files_that_never_settle_are_not_waited_for_without_end() {
+        let mut notes = Notes::default();
+        let begin = Instant::now();
+        let gone = withdrawal(&["jira"]);
+        let mut settle = |second: u64| {
+            let files = Looks::from([(PathBuf::from(second.to_string()), None)]);
+            let now = (begin + Duration::from_secs(second), at(second));
+            let settling = notes.settle(&gone, &files, now);
+            (settling, notes.withheld.clone().unwrap().settled_at - begin)
+        };
+        for second in 0..30 {
+            let settled_at = Duration::from_secs(30.min(second + 5));
+            assert_eq!(settle(second), (Settling::Begins, settled_at));
+        }
+        assert_eq!(settle(30).0, Settling::Over);
     }
 
     #[test]
