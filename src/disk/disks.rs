@@ -7,11 +7,11 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 use super::Room;
@@ -124,10 +124,16 @@ impl Disks {
         if begins {
             let (look, directory) = (Arc::clone(&self.look), disk.directory.clone());
             let state = disk.state.clone();
-            spawn_blocking(move || {
+            // Not one of the runtime's, which would wait ten seconds for more to do, and for ever where something is the
+            // matter and is looked after every five.
+            let looking = thread::Builder::new().name("disk".to_owned());
+            let begun = looking.spawn(move || {
                 let found = look(&directory);
                 state.send_modify(|state| state.take(found));
             });
+            if let Err(error) = begun {
+                disk.state.send_modify(|state| state.take(Err(error)));
+            }
         }
     }
 }
